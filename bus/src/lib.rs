@@ -1,0 +1,1 @@
+//! How records move between stages: the embedded log.

@@ -1,0 +1,1 @@
+//! Tenants steer crest: the HTTP API.

@@ -1,0 +1,30 @@
+//! The words every stage of crest speaks: ids, media time, samples, signals, highlights, events and
+//! states, and the traits through which stages reach what `crest` injects (bus, store).
+//!
+//! This crate does no I/O and reads no clock.
+
+pub mod bus;
+pub mod chat;
+pub mod codec;
+pub mod error;
+pub mod event;
+pub mod feeds;
+pub mod highlight;
+pub mod id;
+mod ipc;
+pub mod job;
+pub mod object;
+pub mod sample;
+pub mod segment;
+pub mod signal;
+pub mod store;
+pub mod stream;
+pub mod time;
+pub mod topic;
+pub mod units;
+pub mod view;
+pub mod webhook;
+
+pub use error::{Error, Fault, Result};
+pub use id::{EndpointId, EventId, HighlightId, JobId, OrganizationId, StreamId, WebhookId};
+pub use time::{BUCKET_NANOS, Bucket, MediaTime, Session, WallTime};

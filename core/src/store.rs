@@ -1,0 +1,246 @@
+//! What must not be forgotten. One trait per concern; a database implements them all.
+//!
+//! Every method that changes something is one transaction. Methods that take an organization never
+//! show or touch what belongs to another: to them it does not exist.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use crate::bus::Position;
+use crate::error::Result;
+use crate::event::Event;
+use crate::highlight::{Decision, HighlightState, StoredHighlight};
+use crate::id::{EndpointId, HighlightId, JobId, OrganizationId, StreamId, WebhookId};
+use crate::job::{Job, JobKind};
+use crate::segment::Fragment;
+use crate::stream::{SessionRow, Stream, StreamState};
+use crate::time::{MediaTime, Session, WallTime};
+use crate::webhook::{AttemptOutcome, Delivery, DeliveryState, Endpoint, LeasedDelivery};
+
+/// Which part of a list is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Where the previous page ended, as it was handed out.
+    pub after: Option<String>,
+    /// At most so many items.
+    pub limit: u32,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Paged<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<String>,
+}
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Organization {
+    /// Its id.
+    pub id: OrganizationId,
+    /// Its name.
+    pub name: String,
+    /// Whether it is the operator: the first one.
+    pub operator: bool,
+}
+
+/// Tenants and their API keys. Keys are kept as SHA-256 only.
+#[async_trait]
+pub trait Tenants: Send + Sync {
+    /// Makes the operator's organization exist with `api_key` (adding the key where it is new), and
+    /// returns it. `None` leaves an existing one as it is and, where there is none, answers `None`.
+    async fn bootstrap(&self, api_key: Option<&str>, now: WallTime) -> Result<Option<Organization>>;
+    /// Creates a tenant with its first key.
+    async fn create_organization(&self, name: &str, api_key: &str, now: WallTime) -> Result<Organization>;
+    /// The tenant a key belongs to.
+    async fn organization_of_key(&self, api_key: &str) -> Result<Option<Organization>>;
+}
+
+/// Streams and sessions.
+#[async_trait]
+pub trait Streams: Send + Sync {
+    /// Adds a stream.
+    async fn create_stream(&self, stream: &Stream) -> Result<()>;
+    /// One stream of a tenant.
+    async fn stream(&self, organization: &OrganizationId, id: &StreamId) -> Result<Option<Stream>>;
+    /// A tenant's streams, newest first.
+    async fn streams(&self, organization: &OrganizationId, page: &Page) -> Result<Paged<Stream>>;
+    /// The stream that a publisher may feed with this key.
+    async fn stream_of_key(&self, stream_key: &str) -> Result<Option<Stream>>;
+    /// All tenants' streams in one of these states.
+    async fn streams_in(&self, states: &[StreamState]) -> Result<Vec<Stream>>;
+    /// Moves a stream to `to` if that is legal, keeps the step in its history, and commits `events`
+    /// with it. `false`, and nothing changed, where the stream is there already.
+    async fn transition_stream(
+        &self,
+        id: &StreamId,
+        to: StreamState,
+        reason: Option<&str>,
+        now: WallTime,
+        events: &[Event],
+    ) -> Result<bool>;
+    /// Allocates the stream's next session; every earlier one is over.
+    async fn start_session(&self, id: &StreamId, started_at: WallTime) -> Result<Session>;
+    /// Notes where a session ended.
+    async fn end_session(&self, id: &StreamId, session: Session, ended_at: MediaTime) -> Result<()>;
+    /// A stream's sessions, oldest first.
+    async fn sessions(&self, id: &StreamId) -> Result<Vec<SessionRow>>;
+}
+
+/// The index of stored media.
+#[async_trait]
+pub trait MediaIndex: Send + Sync {
+    /// Adds a fragment; adding it again changes nothing.
+    async fn add_fragment(&self, fragment: &Fragment) -> Result<()>;
+    /// The fragments of a session that overlap `[from, to)`, in order, and the one before the first
+    /// as far back as the nearest that starts at a keyframe.
+    async fn fragments(
+        &self,
+        stream: &StreamId,
+        session: Session,
+        from: MediaTime,
+        to: MediaTime,
+    ) -> Result<Vec<Fragment>>;
+    /// Where a session's stored media ends so far.
+    async fn stored_to(&self, stream: &StreamId, session: Session) -> Result<Option<MediaTime>>;
+    /// The oldest segment files, with the wall-clock time of their end, that no undecided, final or
+    /// unfinished highlight needs; at most `limit`.
+    async fn removable_segments(&self, limit: u32) -> Result<Vec<StoredSegment>>;
+    /// Forgets a segment file's fragments.
+    async fn forget_segment(&self, object: &str) -> Result<()>;
+}
+
+/// A segment file as retention sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSegment {
+    /// Object key.
+    pub object: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Wall-clock time of its last frame.
+    pub ended_at: WallTime,
+}
+
+/// Fusion's memory of one stream at a position of the signals log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The stream.
+    pub stream_id: StreamId,
+    /// The last position that is in the state.
+    pub position: Position,
+    /// Version of the state's encoding.
+    pub version: u32,
+    /// The state.
+    pub state: Vec<u8>,
+}
+
+/// What fusion commits at once: decisions with their events, and the state they left behind.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FusionCommit {
+    /// Decisions in order, each with the event that tells it, if one does.
+    pub decisions: Vec<(Decision, Option<Event>)>,
+    /// Snapshots to keep, replacing those of the same stream.
+    pub snapshots: Vec<Snapshot>,
+    /// Streams that are over and whose snapshots can go.
+    pub finished: Vec<StreamId>,
+    /// Every record of the signals log up to and with this position is in a snapshot or over.
+    pub position: Option<Position>,
+}
+
+/// Which highlights are wanted.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HighlightFilter {
+    /// Of this stream only.
+    pub stream: Option<StreamId>,
+    /// In this state only; without it, all but the deleted.
+    pub state: Option<HighlightState>,
+}
+
+/// What was made of a highlight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClipResult {
+    /// Object key of the clip, if there is media to cut.
+    pub clip: Option<String>,
+    /// Object key of the thumbnail, if there is a picture.
+    pub thumbnail: Option<String>,
+    /// Media time of the clip's first frame.
+    pub clip_start: MediaTime,
+    /// Length of the clip.
+    pub clip_duration: MediaTime,
+}
+
+/// Highlights, and fusion's memory.
+#[async_trait]
+pub trait Highlights: Send + Sync {
+    /// Commits decisions, their events in the outbox, clip jobs for what is final, and snapshots, in
+    /// one transaction. A decision that is there already (same id and revision, or a later one) and
+    /// its event are left as they are.
+    async fn commit_fusion(&self, commit: &FusionCommit, now: WallTime) -> Result<()>;
+    /// Every snapshot, and the position up to which nothing needs to be read again.
+    async fn fusion_state(&self) -> Result<(Vec<Snapshot>, Option<Position>)>;
+    /// One highlight of a tenant.
+    async fn highlight(&self, organization: &OrganizationId, id: &HighlightId) -> Result<Option<StoredHighlight>>;
+    /// A tenant's highlights, newest first.
+    async fn highlights(
+        &self,
+        organization: &OrganizationId,
+        filter: &HighlightFilter,
+        page: &Page,
+    ) -> Result<Paged<StoredHighlight>>;
+}
+
+/// Background work.
+#[async_trait]
+pub trait Jobs: Send + Sync {
+    /// Takes a job that is due, or whose worker's lease ran out, and leases it until `until`.
+    async fn lease_job(&self, kind: JobKind, now: WallTime, until: WallTime) -> Result<Option<Job>>;
+    /// Puts a job back for `at`.
+    async fn requeue_job(&self, id: &JobId, at: WallTime, reason: &str) -> Result<()>;
+    /// Marks a clip job done, its highlight ready, and commits the event.
+    async fn finish_clip(&self, id: &JobId, result: &ClipResult, event: &Event) -> Result<()>;
+    /// Marks a clip job and its highlight failed, and commits the event.
+    async fn fail_clip(&self, id: &JobId, reason: &str, event: &Event) -> Result<()>;
+    /// Marks a job not wanted any more.
+    async fn cancel_job(&self, id: &JobId, reason: &str) -> Result<()>;
+}
+
+/// Webhook endpoints and the outbox.
+#[async_trait]
+pub trait Webhooks: Send + Sync {
+    /// Adds an endpoint; it receives what is committed from now on.
+    async fn create_endpoint(&self, endpoint: &Endpoint) -> Result<()>;
+    /// One endpoint of a tenant.
+    async fn endpoint(&self, organization: &OrganizationId, id: &EndpointId) -> Result<Option<Endpoint>>;
+    /// A tenant's endpoints, newest first.
+    async fn endpoints(&self, organization: &OrganizationId, page: &Page) -> Result<Paged<Endpoint>>;
+    /// Removes an endpoint and what is still to be sent to it. `false` where there is none.
+    async fn delete_endpoint(&self, organization: &OrganizationId, id: &EndpointId) -> Result<bool>;
+    /// An endpoint's deliveries, newest first.
+    async fn deliveries(
+        &self,
+        organization: &OrganizationId,
+        endpoint: &EndpointId,
+        state: Option<DeliveryState>,
+        page: &Page,
+    ) -> Result<Paged<Delivery>>;
+    /// Leases deliveries that are due until `until`: for each endpoint the pending one with the
+    /// lowest sequence, so that events arrive in order and a slow endpoint delays no other.
+    async fn lease_deliveries(&self, now: WallTime, until: WallTime, limit: u32) -> Result<Vec<LeasedDelivery>>;
+    /// Notes how an attempt went and gives the lease back.
+    async fn finish_attempt(&self, id: &WebhookId, outcome: &AttemptOutcome, now: WallTime) -> Result<()>;
+    /// Deliveries still to be sent, and when the oldest of them was committed.
+    async fn outbox_depth(&self) -> Result<(u64, Option<WallTime>)>;
+}
+
+/// The whole store.
+#[async_trait]
+pub trait Store: Tenants + Streams + MediaIndex + Highlights + Jobs + Webhooks {
+    /// Answers when the database does.
+    async fn ping(&self) -> Result<()>;
+}
+
+/// A shared store.
+pub type SharedStore = Arc<dyn Store>;

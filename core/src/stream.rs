@@ -1,0 +1,122 @@
+//! A stream: one connected or connectable feed of a tenant, and the states it goes through.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{OrganizationId, StreamId};
+use crate::time::{MediaTime, Session, WallTime};
+
+/// `created -> live <-> interrupted -> ended | failed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamState {
+    /// Nothing has been received yet.
+    Created,
+    /// Media is arriving.
+    Live,
+    /// The feed broke off and may come back.
+    Interrupted,
+    /// Over: stopped, or away for longer than it may be.
+    Ended,
+    /// Over, because something made going on impossible.
+    Failed,
+}
+
+impl StreamState {
+    /// Its name in the API and in the database.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Live => "live",
+            Self::Interrupted => "interrupted",
+            Self::Ended => "ended",
+            Self::Failed => "failed",
+        }
+    }
+    /// The state of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Created, Self::Live, Self::Interrupted, Self::Ended, Self::Failed].into_iter().find(|s| s.name() == name)
+    }
+    /// Whether a stream may go from here to `next`.
+    pub const fn can_become(self, next: Self) -> bool {
+        use StreamState::{Created, Ended, Failed, Interrupted, Live};
+        matches!(
+            (self, next),
+            (Created, Live | Ended | Failed)
+                | (Live, Interrupted | Ended | Failed)
+                | (Interrupted, Live | Ended | Failed)
+        )
+    }
+    /// Whether nothing follows.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Ended | Self::Failed)
+    }
+}
+
+/// How a feed reaches crest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// Pushed over RTMP.
+    Rtmp,
+    /// Pushed over WHIP.
+    Whip,
+    /// Pushed over SRT.
+    Srt,
+    /// Pulled from an address.
+    Url,
+}
+
+/// A stream as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Its id.
+    pub id: StreamId,
+    /// The tenant it belongs to.
+    pub organization_id: OrganizationId,
+    /// What its owner calls it.
+    pub name: String,
+    /// How it arrives.
+    pub source: SourceKind,
+    /// The address it is pulled from, for `url`.
+    pub source_url: Option<String>,
+    /// The secret that a publisher must present.
+    pub stream_key: String,
+    /// Where it is in its life.
+    pub state: StreamState,
+    /// Why it is there, where there is something to say.
+    pub state_reason: Option<String>,
+    /// The latest session, if there was one.
+    pub session: Option<Session>,
+    /// When it was created.
+    pub created_at: WallTime,
+    /// When its state changed last.
+    pub updated_at: WallTime,
+}
+
+/// One stretch of a stream on one timeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// The stream.
+    pub stream_id: StreamId,
+    /// Its number.
+    pub session: Session,
+    /// Wall-clock time at media time 0.
+    pub started_at: WallTime,
+    /// Media time at which it ended, once it has.
+    pub ended_at: Option<MediaTime>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StreamState::*;
+
+    #[test]
+    fn a_stream_that_is_over_stays_over() {
+        for state in [Created, Live, Interrupted, Ended, Failed] {
+            assert!(!Ended.can_become(state));
+            assert!(!Failed.can_become(state));
+            assert!(!state.can_become(Created));
+        }
+        assert!(Live.can_become(Interrupted) && Interrupted.can_become(Live));
+    }
+}

@@ -1,0 +1,1 @@
+//! Feeds and files become stored segments and samples.

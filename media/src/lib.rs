@@ -1,0 +1,1 @@
+//! GStreamer at work: demux, segment, decode, mux.

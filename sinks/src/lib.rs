@@ -1,0 +1,1 @@
+//! Highlights become clips and webhooks.

@@ -1,0 +1,1 @@
+//! What must not be forgotten: database, outbox, leases, migrations.
