@@ -46,7 +46,7 @@ impl Modality {
 pub enum Signal {
     /// Loudest momentary loudness (EBU R128, 400 ms) that ends in the bucket, in LUFS.
     AudioLoudness,
-    /// Strongest onset in the bucket: positive spectral flux of log-magnitudes, in decibels.
+    /// Strongest onset in the bucket: positive spectral flux of log-compressed band magnitudes.
     AudioOnset,
     /// Encoded bytes of inter frames per second, as log2: motion and detail for nothing.
     VideoActivity,
@@ -97,7 +97,7 @@ impl Signal {
             Signal::AudioOnset,
             "audio_onset",
             Modality::Audio,
-            "dB",
+            "log10",
             "Strongest onset (positive spectral flux) in the bucket",
         ),
         info(

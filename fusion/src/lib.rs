@@ -1,1 +1,129 @@
-//! Signals become highlights: windows, dimensions, decisions.
+//! Signals become highlights. [`StreamFusion`] is a function of one stream's signals log: same
+//! entries, same decisions, whole or from any snapshot. It does no I/O, reads no clock and draws no
+//! random numbers.
+//!
+//! Order of the way: [`window`] turns values into a score per tick, [`moments`] turns scores into
+//! spans, [`decide`] turns spans into decisions with stable ids.
+
+pub mod baseline;
+pub mod decide;
+pub mod dimensions;
+pub mod lag;
+pub mod moments;
+mod session;
+pub mod window;
+
+use crest_core::highlight::Decision;
+use crest_core::signal::{SignalBatch, SignalEntry};
+use crest_core::{OrganizationId, Session, StreamId};
+use serde::{Deserialize, Serialize};
+
+pub use dimensions::DimensionSet;
+use session::SessionFusion;
+use window::Baselines;
+
+/// Version of the snapshot encoding. Another version means: rebuild from the log.
+pub const STATE_VERSION: u32 = 1;
+
+/// A scored tick, as the final evaluation sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoredTick {
+    /// Its session.
+    pub session: Session,
+    /// The tick.
+    pub bucket: crest_core::Bucket,
+    /// 0..1.
+    pub score: f64,
+}
+
+/// What applying entries brought about.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Decisions, in order.
+    pub decisions: Vec<Decision>,
+    /// Ticks whose final score became known.
+    pub scores: Vec<ScoredTick>,
+}
+
+/// Fusion of one stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StreamFusion {
+    organization_id: OrganizationId,
+    stream_id: StreamId,
+    set: DimensionSet,
+    session: Option<SessionFusion>,
+    /// The latest session that began; entries of earlier ones come too late.
+    latest: Option<Session>,
+    /// Carried from session to session: the stream's own past.
+    past: Baselines,
+}
+
+impl StreamFusion {
+    /// Fusion of a stream of which nothing is known yet.
+    pub fn new(organization_id: OrganizationId, stream_id: StreamId, set: DimensionSet) -> Self {
+        Self { organization_id, stream_id, set, session: None, latest: None, past: Baselines::default() }
+    }
+
+    /// The state as [`StreamFusion::restore`] takes it.
+    pub fn snapshot(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+
+    /// Fusion as it was when the snapshot was taken.
+    pub fn restore(state: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(state)
+    }
+
+    /// Whether a session is open: the state is worth keeping.
+    pub fn is_open(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// The session that is open, and its wall-clock start.
+    pub fn open_session(&self) -> Option<(Session, crest_core::WallTime)> {
+        self.session.as_ref().map(|s| (s.number(), s.wall()))
+    }
+
+    /// Takes the next entries of the stream's log.
+    pub fn apply(&mut self, batch: &SignalBatch) -> Outcome {
+        let mut outcome = Outcome::default();
+        for entry in &batch.entries {
+            self.apply_entry(batch.session, entry, &mut outcome);
+        }
+        if let Some(session) = &mut self.session {
+            session.advance(&self.set, &mut outcome);
+        }
+        outcome
+    }
+
+    fn apply_entry(&mut self, number: Session, entry: &SignalEntry, outcome: &mut Outcome) {
+        if let SignalEntry::SessionStart { wall } = entry {
+            if self.latest.is_none_or(|latest| number > latest) {
+                self.close(outcome);
+                self.latest = Some(number);
+                let ids = (self.organization_id.clone(), self.stream_id.clone());
+                self.session = Some(SessionFusion::new(ids, number, *wall, self.past.clone()));
+            }
+            return;
+        }
+        // An entry of another session than the open one is late: that session's decisions are made.
+        let Some(session) = self.session.as_mut().filter(|s| s.number() == number) else { return };
+        match *entry {
+            SignalEntry::Value { bucket, signal, value } => session.value(bucket, signal, value),
+            SignalEntry::Watermark { modality, to } => session.watermark(modality, to),
+            SignalEntry::Mark { at } => session.mark(at),
+            SignalEntry::SessionEnd { .. } => self.close(outcome),
+            SignalEntry::SessionStart { .. } => {}
+        }
+    }
+
+    fn close(&mut self, outcome: &mut Outcome) {
+        if let Some(session) = self.session.take() {
+            self.past = session.finish(&self.set, outcome);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,4 @@
+//! Analyzers of sound.
+
+pub mod loudness;
+pub mod onset;

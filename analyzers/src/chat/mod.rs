@@ -1,0 +1,3 @@
+//! Analyzers of chat.
+
+pub mod rate;

@@ -1,0 +1,86 @@
+//! All analyzers of one session: samples in, entries of the signals log out.
+
+use crest_core::MediaTime;
+use crest_core::chat::ChatMessage;
+use crest_core::sample::{AudioWindow, VideoBatch};
+use crest_core::signal::{Modality, SignalEntry};
+
+use crate::{Analyzer, Values, all};
+
+/// The analyzers of one session.
+pub struct SessionAnalyzers {
+    analyzers: Vec<Box<dyn Analyzer>>,
+    values: Values,
+}
+
+impl Default for SessionAnalyzers {
+    fn default() -> Self {
+        Self { analyzers: all(), values: Values::default() }
+    }
+}
+
+impl SessionAnalyzers {
+    /// Takes frames; returns what became complete by them, and the watermark.
+    pub fn video(&mut self, batch: &VideoBatch) -> Vec<SignalEntry> {
+        for analyzer in &mut self.analyzers {
+            analyzer.video(batch, &mut self.values);
+        }
+        self.advance(Modality::Video, batch.complete_to)
+    }
+
+    /// Takes sound; returns what became complete by it, and the watermark.
+    pub fn audio(&mut self, window: &AudioWindow) -> Vec<SignalEntry> {
+        for analyzer in &mut self.analyzers {
+            analyzer.audio(window, &mut self.values);
+        }
+        self.advance(Modality::Audio, window.complete_to)
+    }
+
+    /// Takes chat messages; returns the buckets they changed. Chat has no watermark of its own: it is
+    /// placed by wall clock, so it is complete where the media are.
+    pub fn chat(&mut self, messages: &[ChatMessage]) -> Vec<SignalEntry> {
+        for message in messages {
+            for analyzer in &mut self.analyzers {
+                analyzer.chat(message, &mut self.values);
+            }
+        }
+        self.values.take(Modality::Chat, MediaTime::from_nanos(i64::MAX))
+    }
+
+    fn advance(&mut self, modality: Modality, to: MediaTime) -> Vec<SignalEntry> {
+        let mut entries = self.values.take(modality, to);
+        entries.push(SignalEntry::Watermark { modality, to });
+        entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crest_core::sample::VideoFrame;
+    use crest_core::signal::Signal;
+    use crest_core::{OrganizationId, Session};
+
+    #[test]
+    fn a_bucket_is_emitted_once_it_is_complete_and_not_before() {
+        let mut session = SessionAnalyzers::default();
+        let batch = |from: i64, complete_to: i64| VideoBatch {
+            organization_id: OrganizationId::from_raw("org_a"),
+            session: Session::new(1),
+            complete_to: MediaTime::from_millis(complete_to),
+            frames: (0..10)
+                .map(|i| VideoFrame {
+                    pts: MediaTime::from_millis(from + i * 50),
+                    encoded_bytes: 1000,
+                    keyframe: false,
+                    picture: None,
+                })
+                .collect(),
+        };
+        let values = |entries: &[SignalEntry]| {
+            entries.iter().filter(|e| matches!(e, SignalEntry::Value { signal: Signal::VideoActivity, .. })).count()
+        };
+        assert_eq!(values(&session.video(&batch(0, 499))), 0);
+        assert_eq!(values(&session.video(&batch(500, 1000))), 2);
+    }
+}

@@ -1,0 +1,120 @@
+//! Robust normalisation against a signal's own past: quantiles of a histogram that forgets
+//! exponentially. The spread is taken below the median (in a normal distribution the lower quartile
+//! lies 0.6745 standard deviations under it): moments raise values, so even a third of a broadcast
+//! full of moments leaves both the median and the spread almost where they were.
+
+use serde::{Deserialize, Serialize};
+
+/// Bins of the histogram.
+const BINS: usize = 256;
+
+/// Ticks before a value can be called unusual: 10 s.
+const WARM_UP: u64 = 20;
+
+/// What is known of a signal's usual values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    low: f64,
+    width: f64,
+    /// Smallest spread that counts as one standard deviation.
+    floor: f64,
+    /// Growth of the weight of a new value from tick to tick; what is older weighs less.
+    growth: f64,
+    weight: f64,
+    total: f64,
+    count: u64,
+    bins: Vec<f64>,
+}
+
+impl Baseline {
+    /// Of values in `low..high`, forgetting half in `half_life` ticks.
+    pub fn new(low: f64, high: f64, floor: f64, half_life: f64) -> Self {
+        Self {
+            low,
+            width: (high - low) / BINS as f64,
+            floor,
+            growth: 2f64.powf(1.0 / half_life),
+            weight: 1.0,
+            total: 0.0,
+            count: 0,
+            bins: vec![0.0; BINS],
+        }
+    }
+
+    /// How unusual a value is: 0 at or below the median, 0.5 at three deviations above, towards 1.
+    /// 0 while too little is known.
+    pub fn normalise(&self, value: f64) -> f64 {
+        if self.count < WARM_UP {
+            return 0.0;
+        }
+        let median = self.quantile(0.5);
+        let spread = (median - self.quantile(0.25)) / 0.6745;
+        let z = (value - median) / spread.max(self.floor);
+        let square = z.max(0.0).powi(2);
+        square / (square + 9.0)
+    }
+
+    /// Adds a value to the past.
+    pub fn add(&mut self, value: f64) {
+        let index = ((value - self.low) / self.width).clamp(0.0, (BINS - 1) as f64) as usize;
+        self.weight *= self.growth;
+        self.bins[index] += self.weight;
+        self.total += self.weight;
+        self.count += 1;
+        if self.weight > 1e12 {
+            let scale = 1.0 / self.weight;
+            self.bins.iter_mut().for_each(|b| *b *= scale);
+            self.total *= scale;
+            self.weight = 1.0;
+        }
+    }
+
+    /// The value below which a share `q` of the past lies, interpolated within its bin.
+    fn quantile(&self, q: f64) -> f64 {
+        let mut left = q * self.total;
+        for (index, weight) in self.bins.iter().enumerate() {
+            if *weight > 0.0 && left <= *weight {
+                return self.low + (index as f64 + left / weight) * self.width;
+            }
+            left -= weight;
+        }
+        self.low + BINS as f64 * self.width
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_usual_is_low_and_the_unusual_high() {
+        let mut baseline = Baseline::new(-70.0, 0.0, 1.0, 1200.0);
+        for n in 0..600 {
+            assert!(n >= 20 || baseline.normalise(0.0) == 0.0);
+            baseline.add(-30.0 + f64::from(n % 7) * 0.5);
+        }
+        assert!(baseline.normalise(-28.5) < 0.1);
+        assert!(baseline.normalise(-10.0) > 0.9);
+        assert_eq!(baseline.normalise(-60.0), 0.0);
+    }
+
+    #[test]
+    fn a_louder_present_becomes_the_usual() {
+        let mut baseline = Baseline::new(-70.0, 0.0, 1.0, 100.0);
+        (0..500).for_each(|_| baseline.add(-30.0));
+        let before = baseline.normalise(-15.0);
+        (0..2000).for_each(|_| baseline.add(-15.0));
+        assert!(before > 0.9 && baseline.normalise(-15.0) < 0.1);
+    }
+
+    proptest! {
+        #[test]
+        fn always_between_0_and_1_and_monotonic(values in prop::collection::vec(-100.0f64..100.0, 0..200), a in -200.0f64..200.0, b in -200.0f64..200.0) {
+            let mut baseline = Baseline::new(-70.0, 0.0, 1.0, 50.0);
+            values.iter().for_each(|v| baseline.add(*v));
+            let (low, high) = (baseline.normalise(a.min(b)), baseline.normalise(a.max(b)));
+            prop_assert!((0.0..=1.0).contains(&low) && low <= high && high <= 1.0);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The dimension set: what is weighed, how much, and from which score on a moment is a highlight.
+
+use crest_core::signal::Signal;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Signals there are.
+pub const SIGNALS: usize = Signal::CATALOGUE.len();
+
+/// Normalised values of one tick, by signal; `None` where its modality is idle or absent.
+pub type Values = [Option<f64>; SIGNALS];
+
+/// One signal within a dimension.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Term {
+    /// The signal.
+    pub signal: Signal,
+    /// Its weight within the dimension, above 0.
+    pub weight: f64,
+}
+
+/// A named aspect of a moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dimension {
+    /// Its name.
+    pub name: String,
+    /// Its weight within the score, above 0.
+    pub weight: f64,
+    /// What it is made of.
+    pub terms: Vec<Term>,
+}
+
+/// A tenant's idea of a highlight.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DimensionSet {
+    /// Rises with each change.
+    pub version: u64,
+    /// What is weighed.
+    pub dimensions: Vec<Dimension>,
+    /// A moment opens where the score reaches this.
+    pub enter: f64,
+    /// An open moment closes where the score stays below this.
+    pub leave: f64,
+    /// Moments no further apart than this are one, in seconds.
+    pub merge_s: f64,
+    /// After a highlight, none begins for this long, in seconds.
+    pub cooldown_s: f64,
+    /// A moment is cut off after this long, in seconds.
+    pub longest_s: f64,
+    /// A moment shorter than this is widened around its peak, in seconds.
+    pub shortest_s: f64,
+}
+
+impl Default for DimensionSet {
+    fn default() -> Self {
+        let term = |signal, weight| Term { signal, weight };
+        let dimension = |name: &str, weight, terms| Dimension { name: name.to_owned(), weight, terms };
+        Self {
+            version: 1,
+            dimensions: vec![
+                dimension("sound", 0.3, vec![term(Signal::AudioLoudness, 0.5), term(Signal::AudioOnset, 0.5)]),
+                dimension("picture", 0.5, vec![term(Signal::VideoActivity, 0.5), term(Signal::VideoChange, 0.5)]),
+                dimension("audience", 0.45, vec![term(Signal::ChatRate, 0.6), term(Signal::ChatUnique, 0.4)]),
+            ],
+            enter: 0.30,
+            leave: 0.18,
+            merge_s: 3.0,
+            cooldown_s: 5.0,
+            longest_s: 60.0,
+            shortest_s: 5.0,
+        }
+    }
+}
+
+/// A tick evaluated in full.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// 0..1.
+    pub score: f64,
+    /// Value of each dimension that could be evaluated.
+    pub dimensions: BTreeMap<String, f64>,
+    /// Share of each signal in the score; the shares add up to it.
+    pub contributions: Vec<(Signal, f64)>,
+}
+
+impl DimensionSet {
+    /// Says what is wrong with a set, if something is.
+    pub fn check(&self) -> Result<(), String> {
+        let positive = |v: f64| v.is_finite() && v > 0.0;
+        if self.dimensions.is_empty() {
+            return Err("a dimension set needs at least one dimension".into());
+        }
+        for dimension in &self.dimensions {
+            if dimension.terms.is_empty() {
+                return Err(format!("dimension '{}' has no terms", dimension.name));
+            }
+            if !positive(dimension.weight) || dimension.terms.iter().any(|t| !positive(t.weight)) {
+                return Err(format!("dimension '{}': weights must be above 0", dimension.name));
+            }
+        }
+        if !(0.0 < self.leave && self.leave <= self.enter && self.enter < 1.0) {
+            return Err("thresholds must hold 0 < leave <= enter < 1".into());
+        }
+        let times = [self.merge_s, self.cooldown_s, self.longest_s, self.shortest_s];
+        if times.iter().any(|t| !(0.0..=3600.0).contains(t)) || self.longest_s < self.shortest_s.max(1.0) {
+            return Err("times must lie in 0..3600 s, longest_s not below shortest_s".into());
+        }
+        Ok(())
+    }
+
+    /// The weighted mean over what is there; the weight of what is not is shared out among the rest.
+    /// `None` where nothing is there.
+    pub fn score(&self, values: &Values) -> Option<f64> {
+        let (mut sum, mut weights) = (0.0, 0.0);
+        for dimension in &self.dimensions {
+            if let Some(value) = dimension.value(values) {
+                sum += dimension.weight * value;
+                weights += dimension.weight;
+            }
+        }
+        (weights > 0.0).then(|| sum / weights)
+    }
+
+    /// Like [`DimensionSet::score`], with what made it.
+    pub fn evaluate(&self, values: &Values) -> Evaluation {
+        let present: Vec<_> = self.dimensions.iter().filter_map(|d| d.value(values).map(|v| (d, v))).collect();
+        let weights: f64 = present.iter().map(|(d, _)| d.weight).sum();
+        let mut contributions = Vec::new();
+        for (dimension, _) in &present {
+            let terms: f64 = dimension.present(values).map(|(t, _)| t.weight).sum();
+            for (term, value) in dimension.present(values) {
+                contributions.push((term.signal, dimension.weight / weights * term.weight / terms * value));
+            }
+        }
+        contributions.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        Evaluation {
+            score: self.score(values).unwrap_or(0.0),
+            dimensions: present.iter().map(|(d, v)| (d.name.clone(), *v)).collect(),
+            contributions,
+        }
+    }
+}
+
+impl Dimension {
+    fn present<'a>(&'a self, values: &'a Values) -> impl Iterator<Item = (&'a Term, f64)> {
+        self.terms.iter().filter_map(|t| values[t.signal as usize].map(|v| (t, v)))
+    }
+
+    fn value(&self, values: &Values) -> Option<f64> {
+        let (sum, weights) = self.present(values).fold((0.0, 0.0), |(s, w), (t, v)| (s + t.weight * v, w + t.weight));
+        (weights > 0.0).then(|| sum / weights)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weight_of_what_is_missing_is_shared_out() {
+        let set = DimensionSet::default();
+        let mut values: Values = [Some(0.8); SIGNALS];
+        assert!((set.score(&values).unwrap_or(0.0) - 0.8).abs() < 1e-12);
+        values[Signal::ChatRate as usize] = None;
+        values[Signal::ChatUnique as usize] = None;
+        assert!((set.score(&values).unwrap_or(0.0) - 0.8).abs() < 1e-12);
+        assert_eq!(set.score(&[None; SIGNALS]), None);
+        let evaluation = set.evaluate(&values);
+        let sum: f64 = evaluation.contributions.iter().map(|c| c.1).sum();
+        assert!((sum - evaluation.score).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_wrong_set_is_refused_with_a_reason() {
+        assert_eq!(DimensionSet::default().check(), Ok(()));
+        let upside_down = DimensionSet { enter: 0.1, leave: 0.2, ..DimensionSet::default() };
+        assert!(upside_down.check().is_err_and(|e| e.contains("leave <= enter")));
+    }
+}

@@ -1,0 +1,143 @@
+//! Fusion of one session: ties window, trackers and decider together.
+
+use crest_core::highlight::Decision;
+use crest_core::signal::{Modality, Signal};
+use crest_core::{Bucket, MediaTime, OrganizationId, Session, StreamId, WallTime};
+use serde::{Deserialize, Serialize};
+
+use crate::decide::Decider;
+use crate::dimensions::{DimensionSet, Evaluation};
+use crate::moments::{Step, Tracker};
+use crate::window::{Baselines, Window};
+use crate::{Outcome, ScoredTick};
+
+/// Marks that wait for their instant to be reached.
+const MAX_MARKS: usize = 256;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SessionFusion {
+    number: Session,
+    wall: WallTime,
+    window: Window,
+    fast: Tracker,
+    full: Tracker,
+    decider: Decider,
+    /// The moment that is open comes too soon after the last one.
+    suppressed: bool,
+    /// The evaluation at the peak of the moment that is open.
+    peak: Evaluation,
+    marks: Vec<MediaTime>,
+}
+
+impl SessionFusion {
+    pub(crate) fn new(ids: (OrganizationId, StreamId), number: Session, wall: WallTime, past: Baselines) -> Self {
+        Self {
+            number,
+            wall,
+            window: Window::new(past),
+            fast: Tracker::default(),
+            full: Tracker::default(),
+            decider: Decider::new(ids.0, ids.1, number),
+            suppressed: false,
+            peak: Evaluation::default(),
+            marks: Vec::new(),
+        }
+    }
+
+    pub(crate) fn number(&self) -> Session {
+        self.number
+    }
+
+    pub(crate) fn wall(&self) -> WallTime {
+        self.wall
+    }
+
+    pub(crate) fn value(&mut self, bucket: Bucket, signal: Signal, value: f64) {
+        self.window.value(bucket, signal, value);
+    }
+
+    pub(crate) fn watermark(&mut self, modality: Modality, to: MediaTime) {
+        self.window.watermark(modality, to);
+    }
+
+    pub(crate) fn mark(&mut self, at: MediaTime) {
+        if self.marks.len() < MAX_MARKS {
+            self.marks.push(at);
+        }
+    }
+
+    /// Evaluates every tick that the log has made known.
+    pub(crate) fn advance(&mut self, set: &DimensionSet, outcome: &mut Outcome) {
+        self.evaluate(set, false, outcome);
+    }
+
+    /// Nothing follows: evaluates what is left, closes what is open, and returns the past.
+    pub(crate) fn finish(mut self, set: &DimensionSet, outcome: &mut Outcome) -> Baselines {
+        self.evaluate(set, true, outcome);
+        let step = self.full.close();
+        self.full_step(set, step, outcome);
+        self.decider.close(&mut outcome.decisions);
+        for at in std::mem::take(&mut self.marks) {
+            self.decider.mark(set, at, &mut outcome.decisions);
+        }
+        self.window.into_baselines()
+    }
+
+    fn evaluate(&mut self, set: &DimensionSet, everything: bool, outcome: &mut Outcome) {
+        loop {
+            let fast = self.window.next_fast(set, everything);
+            if let Some((tick, score)) = fast {
+                self.fast_tick(set, tick, score.unwrap_or(0.0), &mut outcome.decisions);
+            }
+            // While ticks of the media remain, the full score waits for chat as it always does.
+            let last = everything && fast.is_none();
+            while let Some((tick, score)) = self.window.next_full(set, last) {
+                self.full_tick(set, tick, score, outcome);
+            }
+            if fast.is_none() {
+                break;
+            }
+        }
+    }
+
+    fn fast_tick(&mut self, set: &DimensionSet, tick: Bucket, score: f64, out: &mut Vec<Decision>) {
+        match self.fast.push(set, tick, score) {
+            Step::Entered(entry) => {
+                let mut evaluation = set.evaluate(&self.window.media(tick));
+                evaluation.score = evaluation.score.max(score);
+                self.decider.raise(set, entry, &evaluation, out);
+            }
+            Step::Closed(span) => self.decider.settle(&span),
+            Step::None => {}
+        }
+        let due = |at: &MediaTime| at.bucket() <= tick;
+        let marks: Vec<MediaTime> = self.marks.iter().copied().filter(due).collect();
+        self.marks.retain(|at| !due(at));
+        for at in marks {
+            self.decider.mark(set, at, out);
+        }
+    }
+
+    fn full_tick(&mut self, set: &DimensionSet, tick: Bucket, score: f64, outcome: &mut Outcome) {
+        let step = self.full.push(set, tick, score);
+        let is_peak = self.full.open().is_some_and(|span| span.peak == tick);
+        if is_peak {
+            self.peak = set.evaluate(&self.window.aligned(tick));
+        }
+        self.full_step(set, step, outcome);
+        self.decider.pass(set, tick, &mut outcome.decisions);
+        outcome.scores.push(ScoredTick { session: self.number, bucket: tick, score });
+    }
+
+    fn full_step(&mut self, set: &DimensionSet, step: Step, outcome: &mut Outcome) {
+        match step {
+            Step::Entered(entry) => {
+                self.suppressed = !self.decider.confirm(set, entry, &self.peak, &mut outcome.decisions);
+            }
+            Step::Closed(span) if !self.suppressed => {
+                self.decider.finalize(set, &span, &self.peak, &mut outcome.decisions);
+            }
+            Step::Closed(_) | Step::None => {}
+        }
+    }
+}

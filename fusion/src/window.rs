@@ -1,0 +1,260 @@
+//! From values to scores: watermarks, idle modalities, normalisation, and weighted windows over
+//! ticks.
+//!
+//! A tick is a bucket. It becomes *fast* known when every modality of the media that is not idle has
+//! passed it, and *fully* known once chat about it has had time to arrive.
+
+use crest_core::signal::{Modality, Signal};
+use crest_core::{Bucket, MediaTime};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use crate::baseline::Baseline;
+use crate::dimensions::{DimensionSet, SIGNALS, Values};
+use crate::lag::{LagEstimator, MAX_LAG};
+
+/// A modality this far behind the foremost one is idle and holds nobody up: 4 s.
+const IDLE_AFTER: i64 = 4_000_000_000;
+/// Chat is there this many ticks after the media it was written beside: 1 s on its way.
+const CHAT_ALLOWANCE: u64 = 2;
+/// Chat that has been silent this long is idle: 2 min.
+const CHAT_IDLE: u64 = 240;
+/// Ticks over which chat is counted: 5 s.
+const CHAT_WINDOW: u64 = 10;
+/// A keyframe difference stands until the next keyframe, at most this long: 4 s.
+const CHANGE_HOLD: u64 = 8;
+/// Values further ahead of the last tick than this are a broken timestamp: 1 h.
+const MAX_AHEAD: u64 = 7200;
+/// Ticks that are remembered behind the present one.
+const MEMORY: u64 = 80;
+/// Weights of the trailing window of the fast score, newest first.
+const FAST_WINDOW: [f64; 4] = [0.4, 0.3, 0.2, 0.1];
+/// Weights of the centred window of the full score.
+const FULL_WINDOW: [f64; 5] = [1.0 / 9.0, 2.0 / 9.0, 3.0 / 9.0, 2.0 / 9.0, 1.0 / 9.0];
+/// Ticks the centred window reaches to each side.
+const REACH: u64 = FULL_WINDOW.len() as u64 / 2;
+
+/// The past of each signal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Baselines(Vec<Baseline>);
+
+impl Default for Baselines {
+    fn default() -> Self {
+        // Range, smallest deviation that counts, half-life in ticks. Counts are compared as square
+        // roots, which makes the spread of a Poisson count 1/2 whatever its mean.
+        let of = |signal: Signal| match signal {
+            Signal::AudioLoudness => Baseline::new(-70.0, 0.0, 1.5, 1200.0),
+            Signal::AudioOnset => Baseline::new(0.0, 1.0, 0.02, 1200.0),
+            Signal::VideoActivity => Baseline::new(0.0, 32.0, 0.35, 1200.0),
+            Signal::VideoChange => Baseline::new(0.0, 16.0, 0.5, 1200.0),
+            Signal::ChatRate | Signal::ChatUnique => Baseline::new(0.0, 64.0, 0.5, 7200.0),
+        };
+        Self(Signal::CATALOGUE.iter().map(|i| of(i.signal)).collect())
+    }
+}
+
+/// The values of one session and what is known of their progress.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Window {
+    baselines: Baselines,
+    raw: Vec<BTreeMap<Bucket, f64>>,
+    normal: BTreeMap<Bucket, Values>,
+    audio_to: Option<MediaTime>,
+    video_to: Option<MediaTime>,
+    chat_newest: Option<Bucket>,
+    chat_seen: Option<Bucket>,
+    lag: LagEstimator,
+    /// The next tick to become fast known.
+    fast_next: Bucket,
+    /// The next tick to become fully known.
+    full_next: Bucket,
+}
+
+impl Window {
+    /// A session's, with the stream's past so far.
+    pub fn new(baselines: Baselines) -> Self {
+        Self {
+            baselines,
+            raw: vec![BTreeMap::new(); SIGNALS],
+            normal: BTreeMap::new(),
+            audio_to: None,
+            video_to: None,
+            chat_newest: None,
+            chat_seen: None,
+            lag: LagEstimator::default(),
+            fast_next: Bucket::new(0),
+            full_next: Bucket::new(0),
+        }
+    }
+
+    /// The stream's past with this session in it.
+    pub fn into_baselines(self) -> Baselines {
+        self.baselines
+    }
+
+    /// The lag of chat that is assumed now, in ticks.
+    pub fn lag(&self) -> u64 {
+        self.lag.estimate()
+    }
+
+    /// Upserts a value.
+    pub fn value(&mut self, bucket: Bucket, signal: Signal, value: f64) {
+        if bucket.index() > self.fast_next.index() + MAX_AHEAD || bucket < self.fast_next.back(MEMORY) {
+            return;
+        }
+        self.raw[signal as usize].insert(bucket, value);
+        if signal.modality() == Modality::Chat {
+            self.chat_newest = self.chat_newest.max(Some(bucket));
+        }
+    }
+
+    /// Nothing of that modality follows before `to`.
+    pub fn watermark(&mut self, modality: Modality, to: MediaTime) {
+        match modality {
+            Modality::Audio => self.audio_to = self.audio_to.max(Some(to)),
+            Modality::Video => self.video_to = self.video_to.max(Some(to)),
+            Modality::Chat => {}
+        }
+    }
+
+    /// The first instant that is not fast known. Modalities that are idle do not hold it up; where
+    /// there are no media at all, chat is its own clock.
+    fn known_to(&self) -> Bucket {
+        let media = [self.audio_to, self.video_to];
+        let foremost = media.iter().flatten().max().copied();
+        let chat = self.chat_newest.map(Bucket::start);
+        let Some(foremost) = foremost.filter(|f| chat.is_none_or(|c| f.nanos() >= c.nanos() - 15_000_000_000)) else {
+            return self.chat_newest.map_or(Bucket::new(0), |c| c.back(CHAT_ALLOWANCE));
+        };
+        let active = media.iter().flatten().filter(|to| to.nanos() >= foremost.nanos() - IDLE_AFTER);
+        active.min().map_or(Bucket::new(0), |to| to.bucket())
+    }
+
+    /// The next tick that is fast known, with its score from the media alone (`None` where there are
+    /// none).
+    pub fn next_fast(&mut self, set: &DimensionSet, everything: bool) -> Option<(Bucket, Option<f64>)> {
+        let mut to = self.known_to();
+        if everything {
+            let last = self.raw.iter().filter_map(|r| r.keys().next_back()).max().copied();
+            to = to.max(last.map_or(Bucket::new(0), Bucket::next));
+        }
+        // A timeline that leaps hours ahead is not walked through tick by tick.
+        self.fast_next = self.fast_next.max(to.back(MAX_AHEAD));
+        if self.fast_next >= to {
+            return None;
+        }
+        let tick = self.fast_next;
+        self.fast_next = tick.next();
+        self.normalise_media(tick);
+        if tick.index() >= CHAT_ALLOWANCE {
+            self.normalise_chat(set, tick.back(CHAT_ALLOWANCE));
+        }
+        self.forget();
+        Some((tick, self.fast_score(set, tick)))
+    }
+
+    /// The next tick that is fully known, with its score.
+    pub fn next_full(&mut self, set: &DimensionSet, everything: bool) -> Option<(Bucket, f64)> {
+        let wait = match (everything, self.chat_active(self.fast_next)) {
+            (true, _) => 0,
+            (false, true) => REACH + CHAT_ALLOWANCE + self.lag.estimate(),
+            (false, false) => REACH,
+        };
+        let tick = self.full_next.max(self.fast_next.back(MEMORY - MAX_LAG as u64 - REACH));
+        if tick.forward(wait) >= self.fast_next {
+            return None;
+        }
+        self.full_next = tick.next();
+        let mut score = 0.0;
+        for (offset, weight) in FULL_WINDOW.iter().enumerate() {
+            let Some(at) = tick.forward(offset as u64).index().checked_sub(REACH) else { continue };
+            score += weight * set.score(&self.aligned(Bucket::new(at))).unwrap_or(0.0);
+        }
+        Some((tick, score))
+    }
+
+    /// The values that belong to a tick, chat shifted back by its lag.
+    pub fn aligned(&self, tick: Bucket) -> Values {
+        let mut values = self.normal.get(&tick).copied().unwrap_or_default();
+        let later = self.normal.get(&tick.forward(self.lag.estimate())).copied().unwrap_or_default();
+        for signal in [Signal::ChatRate, Signal::ChatUnique] {
+            values[signal as usize] = later[signal as usize];
+        }
+        values
+    }
+
+    /// The values of a tick that are known at once: those of the media.
+    pub fn media(&self, tick: Bucket) -> Values {
+        let mut values = self.normal.get(&tick).copied().unwrap_or_default();
+        values[Signal::ChatRate as usize] = None;
+        values[Signal::ChatUnique as usize] = None;
+        values
+    }
+
+    fn fast_score(&self, set: &DimensionSet, tick: Bucket) -> Option<f64> {
+        set.score(&self.media(tick))?;
+        let score = FAST_WINDOW.iter().enumerate().filter_map(|(age, weight)| {
+            let at = tick.index().checked_sub(age as u64)?;
+            Some(weight * set.score(&self.media(Bucket::new(at))).unwrap_or(0.0))
+        });
+        Some(score.sum())
+    }
+
+    fn normalise_media(&mut self, tick: Bucket) {
+        for signal in [Signal::AudioLoudness, Signal::AudioOnset, Signal::VideoActivity] {
+            if let Some(value) = self.raw[signal as usize].get(&tick).copied() {
+                self.normalise(tick, signal, value);
+            }
+        }
+        let changes = &self.raw[Signal::VideoChange as usize];
+        let held = changes.range(tick.back(CHANGE_HOLD)..=tick).next_back().map(|(at, value)| (*at, *value));
+        if let Some((_, value)) = held {
+            self.normalise(tick, Signal::VideoChange, value.max(0.0).sqrt());
+        }
+    }
+
+    fn normalise_chat(&mut self, set: &DimensionSet, tick: Bucket) {
+        let rates = &self.raw[Signal::ChatRate as usize];
+        if rates.contains_key(&tick) {
+            self.chat_seen = Some(tick);
+        }
+        if !self.chat_active(tick) {
+            return;
+        }
+        let from = tick.back(CHAT_WINDOW - 1);
+        let seconds_per_tick = crest_core::BUCKET_NANOS as f64 / 1e9;
+        let count: f64 = rates.range(from..=tick).map(|(_, rate)| rate * seconds_per_tick).sum();
+        let users = self.raw[Signal::ChatUnique as usize].range(from..=tick).map(|(_, u)| *u).fold(0.0, f64::max);
+        self.normalise(tick, Signal::ChatRate, count.max(0.0).sqrt());
+        self.normalise(tick, Signal::ChatUnique, users.sqrt());
+        let chat = self.normal.get(&tick).and_then(|v| v[Signal::ChatRate as usize]).unwrap_or(0.0);
+        let (normal, lag) = (&self.normal, &mut self.lag);
+        let media = (0..=MAX_LAG as u64).map(|age| {
+            let mut values = normal.get(&tick.back(age)).copied().unwrap_or_default();
+            values[Signal::ChatRate as usize] = None;
+            values[Signal::ChatUnique as usize] = None;
+            set.score(&values).unwrap_or(0.0)
+        });
+        lag.add(chat, media);
+    }
+
+    fn normalise(&mut self, tick: Bucket, signal: Signal, value: f64) {
+        let baseline = &mut self.baselines.0[signal as usize];
+        self.normal.entry(tick).or_insert([None; SIGNALS])[signal as usize] = Some(baseline.normalise(value));
+        baseline.add(value);
+    }
+
+    fn chat_active(&self, tick: Bucket) -> bool {
+        self.chat_seen.is_some_and(|seen| seen.forward(CHAT_IDLE) >= tick)
+    }
+
+    fn forget(&mut self) {
+        let oldest = self.fast_next.back(MEMORY);
+        self.normal = self.normal.split_off(&oldest);
+        for values in &mut self.raw {
+            if values.keys().next().is_some_and(|first| *first < oldest) {
+                *values = values.split_off(&oldest);
+            }
+        }
+    }
+}
