@@ -18,6 +18,8 @@ pub struct Baseline {
     width: f64,
     /// Smallest spread that counts as one standard deviation.
     floor: f64,
+    /// Deviations above the median at which the normalised value is 1/2.
+    half: f64,
     /// Growth of the weight of a new value from tick to tick; what is older weighs less.
     growth: f64,
     weight: f64,
@@ -27,12 +29,14 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// Of values in `low..high`, forgetting half in `half_life` ticks.
-    pub fn new(low: f64, high: f64, floor: f64, half_life: f64) -> Self {
+    /// Of values in `low..high`, forgetting half in `half_life` ticks; `half` deviations above the
+    /// median read 1/2.
+    pub fn new(low: f64, high: f64, floor: f64, half: f64, half_life: f64) -> Self {
         Self {
             low,
             width: (high - low) / BINS as f64,
             floor,
+            half,
             growth: 2f64.powf(1.0 / half_life),
             weight: 1.0,
             total: 0.0,
@@ -41,7 +45,7 @@ impl Baseline {
         }
     }
 
-    /// How unusual a value is: 0 at or below the median, 0.5 at three deviations above, towards 1.
+    /// How unusual a value is: 0 at or below the median, rising towards 1.
     /// 0 while too little is known.
     pub fn normalise(&self, value: f64) -> f64 {
         if self.count < WARM_UP {
@@ -51,7 +55,7 @@ impl Baseline {
         let spread = (median - self.quantile(0.25)) / 0.6745;
         let z = (value - median) / spread.max(self.floor);
         let square = z.max(0.0).powi(2);
-        square / (square + 9.0)
+        square / (square + self.half.powi(2))
     }
 
     /// Adds a value to the past.
@@ -89,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_usual_is_low_and_the_unusual_high() {
-        let mut baseline = Baseline::new(-70.0, 0.0, 1.0, 1200.0);
+        let mut baseline = Baseline::new(-70.0, 0.0, 1.0, 3.0, 1200.0);
         for n in 0..600 {
             assert!(n >= 20 || baseline.normalise(0.0) == 0.0);
             baseline.add(-30.0 + f64::from(n % 7) * 0.5);
@@ -101,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_louder_present_becomes_the_usual() {
-        let mut baseline = Baseline::new(-70.0, 0.0, 1.0, 100.0);
+        let mut baseline = Baseline::new(-70.0, 0.0, 1.0, 3.0, 100.0);
         (0..500).for_each(|_| baseline.add(-30.0));
         let before = baseline.normalise(-15.0);
         (0..2000).for_each(|_| baseline.add(-15.0));
@@ -111,7 +115,7 @@ mod tests {
     proptest! {
         #[test]
         fn always_between_0_and_1_and_monotonic(values in prop::collection::vec(-100.0f64..100.0, 0..200), a in -200.0f64..200.0, b in -200.0f64..200.0) {
-            let mut baseline = Baseline::new(-70.0, 0.0, 1.0, 50.0);
+            let mut baseline = Baseline::new(-70.0, 0.0, 1.0, 3.0, 50.0);
             values.iter().for_each(|v| baseline.add(*v));
             let (low, high) = (baseline.normalise(a.min(b)), baseline.normalise(a.max(b)));
             prop_assert!((0.0..=1.0).contains(&low) && low <= high && high <= 1.0);

@@ -23,8 +23,11 @@ const CHAT_IDLE: u64 = 240;
 const CHAT_WINDOW: u64 = 10;
 /// A keyframe difference stands until the next keyframe, at most this long: 4 s.
 const CHANGE_HOLD: u64 = 8;
-/// Values further ahead of the last tick than this are a broken timestamp: 1 h.
-const MAX_AHEAD: u64 = 7200;
+/// Values further ahead of the last tick than this are a broken timestamp: 24 h. (Chat of a recording
+/// may be posted whole before the recording is played.)
+const MAX_AHEAD: u64 = 172_800;
+/// A timeline that leaps further than this is not walked through tick by tick: 1 h.
+const MAX_LEAP: u64 = 7200;
 /// Ticks that are remembered behind the present one.
 const MEMORY: u64 = 80;
 /// Weights of the trailing window of the fast score, newest first.
@@ -40,14 +43,14 @@ pub struct Baselines(Vec<Baseline>);
 
 impl Default for Baselines {
     fn default() -> Self {
-        // Range, smallest deviation that counts, half-life in ticks. Counts are compared as square
+        // Range, smallest deviation that counts, deviations that read 1/2, half-life in ticks. Counts are compared as square
         // roots, which makes the spread of a Poisson count 1/2 whatever its mean.
         let of = |signal: Signal| match signal {
-            Signal::AudioLoudness => Baseline::new(-70.0, 0.0, 1.5, 1200.0),
-            Signal::AudioOnset => Baseline::new(0.0, 1.0, 0.02, 1200.0),
-            Signal::VideoActivity => Baseline::new(0.0, 32.0, 0.35, 1200.0),
-            Signal::VideoChange => Baseline::new(0.0, 16.0, 0.5, 1200.0),
-            Signal::ChatRate | Signal::ChatUnique => Baseline::new(0.0, 64.0, 0.5, 7200.0),
+            Signal::AudioLoudness => Baseline::new(-70.0, 0.0, 1.5, 3.0, 1200.0),
+            Signal::AudioOnset => Baseline::new(0.0, 1.0, 0.02, 3.0, 1200.0),
+            Signal::VideoActivity => Baseline::new(0.0, 32.0, 0.35, 3.0, 1200.0),
+            Signal::VideoChange => Baseline::new(0.0, 16.0, 0.5, 3.0, 1200.0),
+            Signal::ChatRate | Signal::ChatUnique => Baseline::new(0.0, 64.0, 0.5, 6.0, 7200.0),
         };
         Self(Signal::CATALOGUE.iter().map(|i| of(i.signal)).collect())
     }
@@ -117,14 +120,12 @@ impl Window {
         }
     }
 
-    /// The first instant that is not fast known. Modalities that are idle do not hold it up; where
-    /// there are no media at all, chat is its own clock.
+    /// The first tick that is not fast known. Modalities that are idle do not hold it up; where there
+    /// have never been media, chat is its own clock.
     fn known_to(&self) -> Bucket {
         let media = [self.audio_to, self.video_to];
-        let foremost = media.iter().flatten().max().copied();
-        let chat = self.chat_newest.map(Bucket::start);
-        let Some(foremost) = foremost.filter(|f| chat.is_none_or(|c| f.nanos() >= c.nanos() - 15_000_000_000)) else {
-            return self.chat_newest.map_or(Bucket::new(0), |c| c.back(CHAT_ALLOWANCE));
+        let Some(foremost) = media.iter().flatten().max() else {
+            return self.chat_newest.map_or(Bucket::new(0), |newest| newest.back(CHAT_ALLOWANCE));
         };
         let active = media.iter().flatten().filter(|to| to.nanos() >= foremost.nanos() - IDLE_AFTER);
         active.min().map_or(Bucket::new(0), |to| to.bucket())
@@ -138,8 +139,7 @@ impl Window {
             let last = self.raw.iter().filter_map(|r| r.keys().next_back()).max().copied();
             to = to.max(last.map_or(Bucket::new(0), Bucket::next));
         }
-        // A timeline that leaps hours ahead is not walked through tick by tick.
-        self.fast_next = self.fast_next.max(to.back(MAX_AHEAD));
+        self.fast_next = self.fast_next.max(to.back(MAX_LEAP));
         if self.fast_next >= to {
             return None;
         }

@@ -1,1 +1,23 @@
 //! GStreamer at work: demux, segment, decode, mux.
+
+mod atomic;
+pub mod clip;
+pub mod decode;
+pub mod file;
+mod mp4;
+pub mod segmenter;
+mod source;
+pub mod thumbnail;
+
+pub use clip::{Cut, cut};
+pub use decode::{AudioDecoder, KeyframeDecoder, KeyframePool, KeyframePoolConfig, Pcm};
+pub use file::FileReader;
+pub use segmenter::{Segmenter, SegmenterConfig};
+pub use thumbnail::thumbnail;
+
+use crest_core::{Error, Result};
+
+/// Initialises GStreamer; calling it again changes nothing.
+pub fn init() -> Result<()> {
+    gstreamer::init().map_err(|e| Error::outside(format!("GStreamer does not start: {e}; is it installed?")))
+}

@@ -8,8 +8,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::{Analyzer, Values};
 
-/// Buckets kept for messages that arrive late or out of order: 60 s.
-const HORIZON: u64 = 120;
+/// Buckets kept for messages that arrive late or out of order; the earliest are forgotten first.
+const MAX_BUCKETS: usize = 1200;
 /// Buckets over which different users are counted: 5 s.
 const UNIQUE_WINDOW: u64 = 10;
 /// Different users remembered per bucket; above, the count is as good as "very many".
@@ -30,8 +30,7 @@ pub struct Rate {
 impl Analyzer for Rate {
     fn chat(&mut self, message: &ChatMessage, values: &mut Values) {
         let bucket = message.at.bucket();
-        let newest = self.buckets.keys().next_back().copied().unwrap_or(bucket);
-        if message.kind == ChatKind::Deletion || bucket < newest.back(HORIZON) {
+        if message.kind == ChatKind::Deletion {
             return;
         }
         let tally = self.buckets.entry(bucket).or_default();
@@ -47,8 +46,9 @@ impl Analyzer for Rate {
         let users: HashSet<u64> = recent.flat_map(|(_, t)| t.users.iter().copied()).collect();
         values.set(bucket, Signal::ChatRate, rate);
         values.set(bucket, Signal::ChatUnique, users.len() as f64);
-        let oldest = newest.max(bucket).back(HORIZON);
-        self.buckets = self.buckets.split_off(&oldest);
+        if self.buckets.len() > MAX_BUCKETS {
+            self.buckets.pop_first();
+        }
     }
 }
 

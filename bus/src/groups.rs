@@ -1,0 +1,99 @@
+//! How far each group has come: for each durable topic the position after the last acknowledged one.
+
+use fjall::Keyspace;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crest_core::bus::Position;
+use crest_core::topic::Topic;
+use crest_core::{Error, Result};
+
+use crate::{blocking, storage};
+
+/// The longest name of a group.
+const NAME_BYTES: usize = 200;
+/// The most groups of all topics together: their names come from the program, not from outside.
+const MAX_GROUPS: usize = 10_000;
+
+/// A group's name must be short and printable.
+pub(crate) fn check_name(group: &str) -> Result<()> {
+    if group.is_empty() || group.len() > NAME_BYTES || group.contains(char::is_control) {
+        return Err(Error::user(format!("a group's name has 1 to {NAME_BYTES} printable characters")));
+    }
+    Ok(())
+}
+
+pub(crate) struct Groups {
+    stored: Keyspace,
+    next: Mutex<HashMap<Topic, HashMap<String, Position>>>,
+    dirty: Arc<AtomicBool>,
+}
+
+fn key(topic: Topic, group: &str) -> String {
+    format!("{}\0{group}", topic.name())
+}
+
+impl Groups {
+    pub(crate) fn open(stored: Keyspace, dirty: Arc<AtomicBool>) -> Result<Self> {
+        let mut next: HashMap<Topic, HashMap<String, Position>> = HashMap::new();
+        for guard in stored.iter() {
+            let (key, value) = guard.into_inner().map_err(storage)?;
+            let parsed = std::str::from_utf8(&key).ok().and_then(|key| key.split_once('\0'));
+            let (Some((topic, group)), Ok(position)) = (parsed, <[u8; 8]>::try_from(&value[..])) else {
+                return Err(Error::outside(
+                    "the bus holds a group position that cannot be read; its files are damaged",
+                ));
+            };
+            // A topic that this build does not know belongs to another version: leave it alone.
+            if let Some(topic) = Topic::ALL.into_iter().find(|t| t.name() == topic) {
+                next.entry(topic).or_default().insert(group.to_owned(), Position::from_be_bytes(position));
+            }
+        }
+        Ok(Self { stored, next: Mutex::new(next), dirty })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Topic, HashMap<String, Position>>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the group goes on, if it is known.
+    pub(crate) fn next(&self, topic: Topic, group: &str) -> Option<Position> {
+        self.lock().get(&topic)?.get(group).copied()
+    }
+
+    /// What the slowest group of a topic still needs; `None` where the topic has no group.
+    pub(crate) fn lowest(&self, topic: Topic) -> Option<Position> {
+        self.lock().get(&topic)?.values().min().copied()
+    }
+
+    /// How far the fastest group of a topic has come.
+    pub(crate) fn highest(&self, topic: Topic) -> Position {
+        self.lock().get(&topic).and_then(|groups| groups.values().max().copied()).unwrap_or(0)
+    }
+
+    /// Notes that the group goes on at `next`; it never goes back.
+    pub(crate) async fn advance(self: &Arc<Self>, topic: Topic, group: &str, next: Position) -> Result<()> {
+        if self.next(topic, group).is_some_and(|known| known >= next) {
+            return Ok(());
+        }
+        let (groups, group) = (self.clone(), group.to_owned());
+        blocking("keep a group's position", move || {
+            let mut all = groups.lock();
+            let known: usize = all.values().map(HashMap::len).sum();
+            let of_topic = all.entry(topic).or_default();
+            match of_topic.get(&group) {
+                Some(position) if *position >= next => return Ok(()),
+                None if known >= MAX_GROUPS => {
+                    return Err(Error::ours(format!("the bus has {MAX_GROUPS} groups already")));
+                }
+                _ => {}
+            }
+            groups.stored.insert(key(topic, &group), next.to_be_bytes()).map_err(storage)?;
+            groups.dirty.store(true, Ordering::Relaxed);
+            of_topic.insert(group, next);
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,142 @@
+//! A durable topic on `fjall`: the position as key, the record's frame as value.
+
+use fjall::{Database, Keyspace, PersistMode, Slice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::{Mutex, watch};
+
+use crest_core::bus::{Position, Record};
+use crest_core::topic::Topic;
+use crest_core::{Error, Result};
+
+use crate::{blocking, frame, storage};
+
+/// Bytes that one read hands out, unless its first record alone is larger.
+const READ_BYTES: usize = 8 << 20;
+
+pub(crate) struct Log {
+    pub(crate) topic: Topic,
+    db: Database,
+    records: Keyspace,
+    /// Held while positions are given out and written, so that records become visible in order.
+    appending: Arc<Mutex<()>>,
+    /// The position after the last record; what readers wait for.
+    end: watch::Sender<Position>,
+    /// The first position that has not been trimmed.
+    first: AtomicU64,
+    dirty: Arc<AtomicBool>,
+}
+
+/// A stored record, not yet decoded.
+pub(crate) struct Stored {
+    pub(crate) position: Position,
+    pub(crate) frame: Slice,
+}
+
+fn position_of(key: &[u8]) -> Result<Position> {
+    let bytes: [u8; 8] =
+        key.try_into().map_err(|_| Error::outside("the bus holds a key that is no position; its files are damaged"))?;
+    Ok(Position::from_be_bytes(bytes))
+}
+
+impl Log {
+    /// Takes up the log where its last record ends, or at `beyond` if that is further on.
+    pub(crate) fn open(
+        topic: Topic,
+        db: Database,
+        records: Keyspace,
+        beyond: Position,
+        dirty: Arc<AtomicBool>,
+    ) -> Result<Self> {
+        let edge = |guard: Option<fjall::Guard>| -> Result<Option<Position>> {
+            guard.map(|g| position_of(&g.key().map_err(storage)?)).transpose()
+        };
+        let next = edge(records.last_key_value())?.map_or(0, |last| last.saturating_add(1)).max(beyond);
+        let first = edge(records.first_key_value())?.unwrap_or(next);
+        Ok(Self {
+            topic,
+            db,
+            records,
+            appending: Arc::default(),
+            end: watch::Sender::new(next),
+            first: AtomicU64::new(first),
+            dirty,
+        })
+    }
+
+    pub(crate) fn end(&self) -> Position {
+        *self.end.borrow()
+    }
+
+    pub(crate) fn first(&self) -> Position {
+        self.first.load(Ordering::Acquire)
+    }
+
+    /// Follows the end of the log.
+    pub(crate) fn watch(&self) -> watch::Receiver<Position> {
+        self.end.subscribe()
+    }
+
+    /// Appends records, all or none, and returns once the operating system has them.
+    pub(crate) async fn append(self: &Arc<Self>, records: Vec<Record>) -> Result<Position> {
+        let frames = records.iter().map(frame::encode).collect::<Result<Vec<_>>>()?;
+        // The guard goes along: a caller that gives up must not let the next one overtake.
+        let guard = self.appending.clone().lock_owned().await;
+        let log = self.clone();
+        blocking("append to the bus", move || {
+            let _guard = guard;
+            let mut next = log.end();
+            if frames.is_empty() {
+                return Ok(next.saturating_sub(1));
+            }
+            let mut batch = log.db.batch().durability(Some(PersistMode::Buffer));
+            for frame in frames {
+                batch.insert(&log.records, next.to_be_bytes(), frame);
+                next = next.checked_add(1).ok_or_else(|| Error::ours("a topic ran out of positions"))?;
+            }
+            batch.commit().map_err(storage)?;
+            log.dirty.store(true, Ordering::Relaxed);
+            log.end.send_replace(next);
+            Ok(next - 1)
+        })
+        .await
+    }
+
+    /// Up to `max` records from `from` on, in order.
+    pub(crate) fn read(&self, from: Position, max: usize) -> Result<Vec<Stored>> {
+        let (from, end) = (from.max(self.first()), self.end());
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        if from >= end {
+            return Ok(found);
+        }
+        for guard in self.records.range(from.to_be_bytes()..end.to_be_bytes()) {
+            let (key, frame) = guard.into_inner().map_err(storage)?;
+            bytes += frame.len();
+            if bytes > READ_BYTES && !found.is_empty() {
+                break;
+            }
+            found.push(Stored { position: position_of(&key)?, frame });
+            if found.len() >= max {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes the oldest records before `limit`, at most `max` of them. Blocks.
+    pub(crate) fn trim(&self, limit: Position, max: u64) -> Result<()> {
+        let first = self.first();
+        let limit = limit.min(self.end()).min(first.saturating_add(max));
+        if limit <= first {
+            return Ok(());
+        }
+        // Readers leave the range before its records go.
+        self.first.store(limit, Ordering::Release);
+        let mut batch = self.db.batch();
+        for position in first..limit {
+            batch.remove(&self.records, position.to_be_bytes());
+        }
+        batch.commit().map_err(storage)
+    }
+}

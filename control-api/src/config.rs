@@ -1,0 +1,47 @@
+//! The bounds of the API.
+
+use crest_core::units::Span;
+use serde::Deserialize;
+
+/// What a request may ask for, and how long it may take.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiConfig {
+    /// Largest request body, in bytes.
+    pub max_body_bytes: usize,
+    /// Chat messages in one request.
+    pub max_chat_messages: usize,
+    /// Bytes of one chat message's text.
+    pub max_chat_text_bytes: usize,
+    /// Largest page of a list; a page without `limit` holds 50, or this if it is less.
+    pub max_page: u32,
+    /// Webhook endpoints of one organization.
+    pub max_webhooks: u32,
+    /// How far before a session's start a message or a mark may lie; it is moved to the start.
+    pub early_tolerance: Span,
+    /// How far ahead of the present a message or a mark may lie.
+    pub max_ahead: Span,
+    /// How long a request's body may take to arrive.
+    pub body_timeout: Span,
+    /// How long a request may take until its answer begins.
+    pub request_timeout: Span,
+    /// How long the database may take to answer `/readyz`.
+    pub ready_timeout: Span,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 1 << 20,
+            max_chat_messages: 1000,
+            max_chat_text_bytes: 2000,
+            max_page: 200,
+            max_webhooks: 200,
+            early_tolerance: Span::secs(5),
+            max_ahead: Span::secs(12 * 3600),
+            body_timeout: Span::secs(15),
+            request_timeout: Span::secs(30),
+            ready_timeout: Span::secs(2),
+        }
+    }
+}

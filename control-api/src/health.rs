@@ -1,0 +1,56 @@
+//! For those who watch over the server: alive, ready, measured. No key is needed.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use serde::Serialize;
+use std::sync::atomic::Ordering;
+use utoipa::ToSchema;
+
+use crate::Shared;
+use crate::codes::Code;
+use crate::openapi::tag;
+use crate::problem::{Problem, ProblemBody};
+
+/// How the server is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// `ok` or `ready`.
+    status: &'static str,
+}
+
+/// Whether the process runs
+#[utoipa::path(get, path = "/healthz", operation_id = "getHealth", tag = tag::SERVER,
+    responses((status = 200, body = Health, description = "It runs")))]
+pub async fn healthz() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// Whether the server can do its work
+#[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", tag = tag::SERVER,
+    responses(
+        (status = 200, body = Health, description = "It can"),
+        (status = 503, body = ProblemBody, content_type = "application/problem+json",
+            description = "`not_ready`: it is starting or stopping, or its database does not answer"),
+    ))]
+pub async fn readyz(State(api): State<Shared>) -> Result<Json<Health>, Problem> {
+    if !api.ready.load(Ordering::Acquire) {
+        return Err(Problem::new(Code::NotReady, "The server is starting or stopping."));
+    }
+    match tokio::time::timeout(api.config.ready_timeout.0, api.store.ping()).await {
+        Ok(Ok(())) => Ok(Json(Health { status: "ready" })),
+        Ok(Err(e)) => {
+            tracing::warn!(error = %e, "the database does not answer");
+            Err(Problem::new(Code::NotReady, "The database does not answer."))
+        }
+        Err(_) => Err(Problem::new(Code::NotReady, "The database does not answer in time.")),
+    }
+}
+
+/// Measurements, as Prometheus reads them
+#[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = tag::SERVER,
+    responses((status = 200, body = String, content_type = "text/plain", description = "Prometheus text format")))]
+pub async fn metrics(State(api): State<Shared>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (api.metrics)())
+}

@@ -1,0 +1,208 @@
+//! Streams: create, list, show, stop.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::IntoResponse;
+use crest_core::StreamId;
+use crest_core::stream::{SourceKind, Stream, StreamState};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::Shared;
+use crate::auth::Tenant;
+use crate::clock::now;
+use crate::codes::Code;
+use crate::extract::{Body, Params};
+use crate::names;
+use crate::openapi::tag;
+use crate::owned::OwnStream;
+use crate::page::{List, ListParams, Pager};
+use crate::problem::{Problem, ProblemBody};
+use crate::secret;
+use crate::text::name_problem;
+
+const STREAMS: Pager = Pager("streams");
+
+/// A stream to create.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewStream {
+    /// What you call it, 1 to 200 bytes.
+    #[schema(example = "friday night")]
+    name: String,
+    /// How it arrives.
+    source: Source,
+    /// Not available in this version: null, or left out.
+    #[schema(value_type = Option<String>)]
+    dimension_set_id: Option<Value>,
+    /// Chat of a platform. Not available in this version: null, or left out.
+    #[schema(value_type = Option<Object>)]
+    chat: Option<Value>,
+    /// Not available in this version: null, or left out.
+    #[schema(value_type = Option<Object>)]
+    forward: Option<Value>,
+}
+
+/// How a stream arrives.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// This version takes `rtmp`.
+    #[schema(value_type = names::SourceKindName)]
+    kind: SourceKind,
+    /// The address it is pulled from, for `url`.
+    url: Option<String>,
+}
+
+/// A stream.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StreamView {
+    /// Its id.
+    id: String,
+    /// What its owner calls it.
+    name: String,
+    /// Where it is in its life.
+    #[schema(value_type = names::StreamStateName)]
+    state: StreamState,
+    /// Why it is there, where there is something to say.
+    state_reason: Option<String>,
+    /// Number of the latest session, from 1; a feed that comes back with a new timeline gets the next.
+    session: Option<u32>,
+    /// Where to publish to.
+    ingest: Ingest,
+    /// How it arrives.
+    source: Source,
+    /// The dimension set it names.
+    dimension_set_id: Option<String>,
+    /// RFC 3339 UTC.
+    created_at: String,
+    /// When its state changed last, RFC 3339 UTC.
+    updated_at: String,
+    /// Where it can be read again.
+    url: String,
+}
+
+/// Where to publish a stream to.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ingest {
+    /// Server and application: `Server` in OBS.
+    #[schema(example = "rtmp://crest.example:1935/live")]
+    rtmp_url: Option<String>,
+    /// The secret that the publisher presents: `Stream Key` in OBS.
+    stream_key: String,
+    /// Not available in this version.
+    whip_url: Option<String>,
+    /// Not available in this version.
+    srt_url: Option<String>,
+}
+
+fn view(api: &Shared, stream: &Stream) -> StreamView {
+    StreamView {
+        id: stream.id.to_string(),
+        name: stream.name.clone(),
+        state: stream.state,
+        state_reason: stream.state_reason.clone(),
+        session: stream.session.map(|session| session.number()),
+        ingest: Ingest {
+            rtmp_url: (stream.source == SourceKind::Rtmp).then(|| api.feeds.rtmp_url()),
+            stream_key: stream.stream_key.clone(),
+            whip_url: None,
+            srt_url: None,
+        },
+        source: Source { kind: stream.source, url: stream.source_url.clone() },
+        dimension_set_id: None,
+        created_at: stream.created_at.rfc3339(),
+        updated_at: stream.updated_at.rfc3339(),
+        url: api.links.stream(&stream.id),
+    }
+}
+
+/// Create a stream
+///
+/// The answer says where to publish to. Publishing starts the stream's first session.
+#[utoipa::path(post, path = "/v1/streams", operation_id = "createStream", tag = tag::STREAMS, request_body = NewStream,
+    responses((status = 201, body = StreamView, description = "The stream, in state `created`",
+        headers(("Location" = String, description = "Path of the stream")))))]
+pub async fn create(
+    State(api): State<Shared>,
+    Tenant(organization): Tenant,
+    Body(new): Body<NewStream>,
+) -> Result<impl IntoResponse, Problem> {
+    let name = name_problem("name", &new.name)?;
+    let later = [("dimension_set_id", &new.dimension_set_id), ("chat", &new.chat), ("forward", &new.forward)];
+    if let Some((field, _)) = later.iter().find(|(_, value)| value.is_some()) {
+        return Err(Problem::new(
+            Code::NotSupportedYet,
+            format!("{field}: not available in this version; leave it out or send null."),
+        ));
+    }
+    if new.source.kind != SourceKind::Rtmp {
+        return Err(Problem::new(
+            Code::SourceNotSupported,
+            "source.kind: this version takes streams over 'rtmp' only; 'whip', 'srt' and 'url' come later.",
+        ));
+    }
+    if new.source.url.is_some() {
+        return Err(Problem::new(
+            Code::InvalidRequest,
+            "source.url: an rtmp stream is pushed, not pulled; leave it out.",
+        ));
+    }
+    let now = now();
+    let stream = Stream {
+        id: StreamId::draw(),
+        organization_id: organization.id,
+        name,
+        source: SourceKind::Rtmp,
+        source_url: None,
+        stream_key: secret::stream_key()?,
+        state: StreamState::Created,
+        state_reason: None,
+        session: None,
+        created_at: now,
+        updated_at: now,
+    };
+    api.store.create_stream(&stream).await?;
+    tracing::info!(stream_id = %stream.id, "stream created");
+    Ok((StatusCode::CREATED, [(LOCATION, format!("/v1/streams/{}", stream.id))], Json(view(&api, &stream))))
+}
+
+/// List streams, newest first
+#[utoipa::path(get, path = "/v1/streams", operation_id = "listStreams", tag = tag::STREAMS, params(ListParams),
+    responses((status = 200, body = List<StreamView>, description = "A part of the list")))]
+pub async fn list(
+    State(api): State<Shared>,
+    Tenant(organization): Tenant,
+    Params(params): Params<ListParams>,
+) -> Result<Json<List<StreamView>>, Problem> {
+    let page = STREAMS.page(params.limit, params.cursor.as_deref(), api.config.max_page)?;
+    let paged = api.store.streams(&organization.id, &page).await;
+    STREAMS.answer(&page, paged, |stream| view(&api, stream))
+}
+
+/// Show a stream
+#[utoipa::path(get, path = "/v1/streams/{id}", operation_id = "getStream", tag = tag::STREAMS,
+    params(("id" = String, Path, description = "Id of the stream")),
+    responses((status = 200, body = StreamView, description = "The stream")))]
+pub async fn get(State(api): State<Shared>, OwnStream(stream): OwnStream) -> Json<StreamView> {
+    Json(view(&api, &stream))
+}
+
+/// Stop a stream
+///
+/// Disconnects the publisher and ends the stream for good. Stopping a stream that is over changes
+/// nothing.
+#[utoipa::path(post, path = "/v1/streams/{id}/stop", operation_id = "stopStream", tag = tag::STREAMS,
+    params(("id" = String, Path, description = "Id of the stream")),
+    responses(
+        (status = 200, body = StreamView, description = "The stream as it is now"),
+        (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "Not possible now"),
+    ))]
+pub async fn stop(State(api): State<Shared>, OwnStream(stream): OwnStream) -> Result<Json<StreamView>, Problem> {
+    api.feeds.stop(&stream.id).await?;
+    let stopped = api.store.stream(&stream.organization_id, &stream.id).await?;
+    Ok(Json(view(&api, &stopped.unwrap_or(stream))))
+}

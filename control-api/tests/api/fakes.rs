@@ -1,0 +1,284 @@
+//! A store, a bus and feeds in memory.
+
+use async_trait::async_trait;
+use crest_core::bus::{Bus, Position, Received, Record, Start, Subscription};
+use crest_core::event::Event;
+use crest_core::feeds::FeedControl;
+use crest_core::highlight::StoredHighlight;
+use crest_core::job::{Job, JobKind};
+use crest_core::segment::Fragment;
+use crest_core::store::*;
+use crest_core::stream::{SessionRow, Stream, StreamState};
+use crest_core::topic::Topic;
+use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryState, Endpoint, LeasedDelivery};
+use crest_core::{
+    EndpointId, Error, HighlightId, JobId, MediaTime, OrganizationId, Result, Session, StreamId, WallTime, WebhookId,
+};
+use std::sync::{Arc, Mutex};
+
+fn unused<T>() -> Result<T> {
+    Err(Error::ours("the API has no business here"))
+}
+
+/// Pages over `items`; positions are plain numbers.
+fn paged<T: Clone>(items: &[T], page: &Page) -> Result<Paged<T>> {
+    let from = match &page.after {
+        Some(after) => after.parse::<usize>().map_err(|_| Error::user("not a position"))?,
+        None => 0,
+    };
+    let to = items.len().min(from + page.limit as usize);
+    let next = (to < items.len()).then(|| to.to_string());
+    Ok(Paged { items: items.get(from..to).unwrap_or_default().to_vec(), next })
+}
+
+#[derive(Default)]
+pub struct MemoryStore {
+    pub keys: Mutex<Vec<(String, Organization)>>,
+    pub streams: Mutex<Vec<Stream>>,
+    pub sessions: Mutex<Vec<SessionRow>>,
+    pub highlights: Mutex<Vec<StoredHighlight>>,
+    pub endpoints: Mutex<Vec<Endpoint>>,
+    pub deliveries: Mutex<Vec<Delivery>>,
+    /// What every question is answered with, if set.
+    pub failure: Mutex<Option<Error>>,
+}
+
+impl MemoryStore {
+    fn up(&self) -> Result<()> {
+        self.failure.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+}
+
+#[async_trait]
+impl Tenants for MemoryStore {
+    async fn bootstrap(&self, _: Option<&str>, _: WallTime) -> Result<Option<Organization>> {
+        unused()
+    }
+    async fn create_organization(&self, name: &str, api_key: &str, _: WallTime) -> Result<Organization> {
+        let organization = Organization { id: OrganizationId::draw(), name: name.into(), operator: false };
+        self.keys.lock().unwrap().push((api_key.into(), organization.clone()));
+        Ok(organization)
+    }
+    async fn organization_of_key(&self, api_key: &str) -> Result<Option<Organization>> {
+        self.up()?;
+        Ok(self.keys.lock().unwrap().iter().find(|(key, _)| key == api_key).map(|(_, o)| o.clone()))
+    }
+}
+
+#[async_trait]
+impl Streams for MemoryStore {
+    async fn create_stream(&self, stream: &Stream) -> Result<()> {
+        self.streams.lock().unwrap().insert(0, stream.clone());
+        Ok(())
+    }
+    async fn stream(&self, organization: &OrganizationId, id: &StreamId) -> Result<Option<Stream>> {
+        let streams = self.streams.lock().unwrap();
+        Ok(streams.iter().find(|s| s.id == *id && s.organization_id == *organization).cloned())
+    }
+    async fn streams(&self, organization: &OrganizationId, page: &Page) -> Result<Paged<Stream>> {
+        let mut all = self.streams.lock().unwrap().clone();
+        all.retain(|s| s.organization_id == *organization);
+        paged(&all, page)
+    }
+    async fn stream_of_key(&self, _: &str) -> Result<Option<Stream>> {
+        unused()
+    }
+    async fn streams_in(&self, _: &[StreamState]) -> Result<Vec<Stream>> {
+        unused()
+    }
+    async fn transition_stream(
+        &self,
+        _: &StreamId,
+        _: StreamState,
+        _: Option<&str>,
+        _: WallTime,
+        _: &[Event],
+    ) -> Result<bool> {
+        unused()
+    }
+    async fn start_session(&self, _: &StreamId, _: WallTime) -> Result<Session> {
+        unused()
+    }
+    async fn end_session(&self, _: &StreamId, _: Session, _: MediaTime) -> Result<()> {
+        unused()
+    }
+    async fn sessions(&self, id: &StreamId) -> Result<Vec<SessionRow>> {
+        Ok(self.sessions.lock().unwrap().iter().filter(|s| s.stream_id == *id).cloned().collect())
+    }
+}
+
+#[async_trait]
+impl MediaIndex for MemoryStore {
+    async fn add_fragment(&self, _: &Fragment) -> Result<()> {
+        unused()
+    }
+    async fn fragments(&self, _: &StreamId, _: Session, _: MediaTime, _: MediaTime) -> Result<Vec<Fragment>> {
+        unused()
+    }
+    async fn stored_to(&self, _: &StreamId, _: Session) -> Result<Option<MediaTime>> {
+        unused()
+    }
+    async fn removable_segments(&self, _: u32) -> Result<Vec<StoredSegment>> {
+        unused()
+    }
+    async fn forget_segment(&self, _: &str) -> Result<()> {
+        unused()
+    }
+}
+
+#[async_trait]
+impl Highlights for MemoryStore {
+    async fn commit_fusion(&self, _: &FusionCommit, _: WallTime) -> Result<()> {
+        unused()
+    }
+    async fn fusion_state(&self) -> Result<(Vec<Snapshot>, Option<Position>)> {
+        unused()
+    }
+    async fn highlight(&self, organization: &OrganizationId, id: &HighlightId) -> Result<Option<StoredHighlight>> {
+        let all = self.highlights.lock().unwrap();
+        let own = |h: &&StoredHighlight| h.highlight.id == *id && h.highlight.organization_id == *organization;
+        Ok(all.iter().find(own).cloned())
+    }
+    async fn highlights(
+        &self,
+        organization: &OrganizationId,
+        filter: &HighlightFilter,
+        page: &Page,
+    ) -> Result<Paged<StoredHighlight>> {
+        let mut all = self.highlights.lock().unwrap().clone();
+        all.retain(|h| {
+            h.highlight.organization_id == *organization
+                && filter.stream.as_ref().is_none_or(|stream| h.highlight.stream_id == *stream)
+                && filter.state.is_none_or(|state| h.highlight.state == state)
+        });
+        paged(&all, page)
+    }
+}
+
+#[async_trait]
+impl Jobs for MemoryStore {
+    async fn lease_job(&self, _: JobKind, _: WallTime, _: WallTime) -> Result<Option<Job>> {
+        unused()
+    }
+    async fn requeue_job(&self, _: &JobId, _: WallTime, _: &str) -> Result<()> {
+        unused()
+    }
+    async fn finish_clip(&self, _: &JobId, _: &ClipResult, _: &Event) -> Result<()> {
+        unused()
+    }
+    async fn fail_clip(&self, _: &JobId, _: &str, _: &Event) -> Result<()> {
+        unused()
+    }
+    async fn cancel_job(&self, _: &JobId, _: &str) -> Result<()> {
+        unused()
+    }
+}
+
+#[async_trait]
+impl Webhooks for MemoryStore {
+    async fn create_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
+        self.endpoints.lock().unwrap().insert(0, endpoint.clone());
+        Ok(())
+    }
+    async fn endpoint(&self, organization: &OrganizationId, id: &EndpointId) -> Result<Option<Endpoint>> {
+        let all = self.endpoints.lock().unwrap();
+        Ok(all.iter().find(|e| e.id == *id && e.organization_id == *organization).cloned())
+    }
+    async fn endpoints(&self, organization: &OrganizationId, page: &Page) -> Result<Paged<Endpoint>> {
+        let mut all = self.endpoints.lock().unwrap().clone();
+        all.retain(|e| e.organization_id == *organization);
+        paged(&all, page)
+    }
+    async fn delete_endpoint(&self, organization: &OrganizationId, id: &EndpointId) -> Result<bool> {
+        let mut all = self.endpoints.lock().unwrap();
+        let before = all.len();
+        all.retain(|e| !(e.id == *id && e.organization_id == *organization));
+        Ok(all.len() < before)
+    }
+    async fn deliveries(
+        &self,
+        organization: &OrganizationId,
+        endpoint: &EndpointId,
+        state: Option<DeliveryState>,
+        page: &Page,
+    ) -> Result<Paged<Delivery>> {
+        let mut all = self.deliveries.lock().unwrap().clone();
+        all.retain(|d| d.organization_id == *organization && d.endpoint_id == *endpoint);
+        all.retain(|d| state.is_none_or(|state| d.state == state));
+        paged(&all, page)
+    }
+    async fn lease_deliveries(&self, _: WallTime, _: WallTime, _: u32) -> Result<Vec<LeasedDelivery>> {
+        unused()
+    }
+    async fn finish_attempt(&self, _: &WebhookId, _: &AttemptOutcome, _: WallTime) -> Result<()> {
+        unused()
+    }
+    async fn outbox_depth(&self) -> Result<(u64, Option<WallTime>)> {
+        unused()
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn ping(&self) -> Result<()> {
+        self.up()
+    }
+}
+
+/// Keeps what is appended.
+#[derive(Default)]
+pub struct MemoryBus {
+    pub records: Mutex<Vec<(Topic, Record)>>,
+    pub failure: Mutex<Option<Error>>,
+}
+
+#[async_trait]
+impl Bus for MemoryBus {
+    async fn append(&self, topic: Topic, records: Vec<Record>) -> Result<Position> {
+        self.failure.lock().unwrap().clone().map_or(Ok(()), Err)?;
+        let mut all = self.records.lock().unwrap();
+        all.extend(records.into_iter().map(|record| (topic, record)));
+        Ok(all.len() as u64 - 1)
+    }
+    async fn subscribe(&self, _: Topic, _: &str, _: Start) -> Result<Box<dyn Subscription>> {
+        unused()
+    }
+    async fn dead_letter(&self, _: Topic, _: &Received, _: &str) -> Result<()> {
+        unused()
+    }
+    async fn flush(&self) -> Result<()> {
+        unused()
+    }
+}
+
+/// How stopping goes.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Stopping {
+    Works,
+    Panics,
+    Hangs,
+}
+
+pub struct MemoryFeeds {
+    pub store: Arc<MemoryStore>,
+    pub stopping: Mutex<Stopping>,
+}
+
+#[async_trait]
+impl FeedControl for MemoryFeeds {
+    async fn stop(&self, stream: &StreamId) -> Result<()> {
+        let stopping = *self.stopping.lock().unwrap();
+        match stopping {
+            Stopping::Works => {}
+            Stopping::Panics => panic!("a secret reason"),
+            Stopping::Hangs => std::future::pending().await,
+        }
+        for s in self.store.streams.lock().unwrap().iter_mut().filter(|s| s.id == *stream) {
+            s.state = StreamState::Ended;
+        }
+        Ok(())
+    }
+    fn rtmp_url(&self) -> String {
+        "rtmp://crest.test:1935/live".into()
+    }
+}

@@ -1,0 +1,61 @@
+//! Streams from creation to the end.
+
+use crest_core::WallTime;
+use serde_json::{Value, json};
+
+use crate::world::{ALICE, World};
+
+#[tokio::test]
+async fn a_stream_says_where_to_publish_to() {
+    let world = World::new();
+    let created = world.post("/v1/streams", ALICE, json!({"name": " finals ", "source": {"kind": "rtmp"}})).await;
+    assert_eq!(created.status, 201);
+    assert_eq!(created.header("cache-control"), "no-store");
+    let stream = created.json();
+    let id = stream["id"].as_str().unwrap();
+    assert_eq!(created.header("location"), format!("/v1/streams/{id}"));
+    assert_eq!(stream["name"], "finals");
+    assert_eq!(stream["state"], "created");
+    assert_eq!(stream["source"], json!({"kind": "rtmp", "url": null}));
+    assert_eq!(stream["url"], format!("https://crest.test/v1/streams/{id}"));
+    let ingest = &stream["ingest"];
+    assert_eq!(ingest["rtmp_url"], "rtmp://crest.test:1935/live");
+    assert_eq!((&ingest["whip_url"], &ingest["srt_url"]), (&Value::Null, &Value::Null));
+    let key = ingest["stream_key"].as_str().unwrap();
+    assert!(key.strip_prefix("sk_live_").is_some_and(|secret| secret.len() >= 28), "{key}");
+    assert!(WallTime::parse(stream["created_at"].as_str().unwrap()).is_some());
+    assert_eq!(world.get(&format!("/v1/streams/{id}"), ALICE).await.json(), stream);
+    assert_eq!(world.get("/v1/streams", ALICE).await.json()["data"], json!([stream]));
+}
+
+#[tokio::test]
+async fn what_this_version_cannot_do_is_refused_by_name() {
+    let world = World::new();
+    for kind in ["whip", "srt", "url"] {
+        let body = json!({"name": "a", "source": {"kind": kind, "url": "https://a.test/"}});
+        let detail = world.post("/v1/streams", ALICE, body).await.refused(422, "source_not_supported");
+        assert!(detail.contains("'rtmp'"), "{detail}");
+    }
+    for (field, value) in [("dimension_set_id", json!("ds_1")), ("forward", json!([])), ("chat", json!({}))] {
+        let mut body = json!({"name": "a", "source": {"kind": "rtmp"}});
+        body[field] = value;
+        let detail = world.post("/v1/streams", ALICE, body.clone()).await.refused(422, "not_supported_yet");
+        assert!(detail.contains(field), "{detail}");
+        body[field] = Value::Null;
+        assert_eq!(world.post("/v1/streams", ALICE, body).await.status, 201);
+    }
+    for name in ["", "  ", "a\u{0}b", &"x".repeat(201)] {
+        let body = json!({"name": name, "source": {"kind": "rtmp"}});
+        world.post("/v1/streams", ALICE, body).await.refused(422, "invalid_request");
+    }
+}
+
+#[tokio::test]
+async fn stopping_ends_a_stream_and_can_be_repeated() {
+    let world = World::new();
+    let id = world.stream(ALICE).await;
+    for _ in 0..2 {
+        let stopped = world.ask("POST", &format!("/v1/streams/{id}/stop"), ALICE, &[]).await;
+        assert_eq!((stopped.status.as_u16(), &stopped.json()["state"]), (200, &json!("ended")));
+    }
+}

@@ -1,0 +1,73 @@
+//! Settings of the ingesting role: feeds, the RTMP listener, retention.
+
+use bytesize::ByteSize;
+use crest_core::units::Span;
+use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// How feeds are run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IngestConfig {
+    /// How long a broken feed may be away before its stream is over.
+    pub reconnect: Span,
+    /// Encoded packets of one feed that may wait to be sampled; above it the oldest are dropped.
+    pub sampler_queue: usize,
+    /// Bytes of encoded packets of one feed that may wait to be sampled.
+    pub sampler_queue_bytes: ByteSize,
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self { reconnect: Span::secs(60), sampler_queue: 1024, sampler_queue_bytes: ByteSize::mib(32) }
+    }
+}
+
+/// The RTMP listener.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RtmpConfig {
+    /// Where it listens; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// What publishers are told to connect to, where that differs: `rtmp://live.example/live`.
+    pub public_url: Option<String>,
+    /// Connections at a time, publishing or not; further ones are closed at once.
+    pub max_connections: usize,
+    /// A connection that does not publish within this time is closed.
+    pub handshake: Span,
+    /// A publisher that sends no media for this long is taken for gone.
+    pub idle: Span,
+    /// The largest audio or video message that is accepted; larger ones are dropped and counted.
+    pub max_frame: ByteSize,
+}
+
+impl Default for RtmpConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 1935)),
+            public_url: None,
+            max_connections: 256,
+            handshake: Span::secs(10),
+            idle: Span::secs(15),
+            max_frame: ByteSize::mib(8),
+        }
+    }
+}
+
+/// How long stored media is kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// Segments older than this are removed.
+    pub media: Span,
+    /// The oldest segments are removed while the volume has less free space than this.
+    pub free_space: ByteSize,
+    /// How often this is looked at.
+    pub interval: Span,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        Self { media: Span::secs(12 * 3600), free_space: ByteSize::gb(10), interval: Span::secs(60) }
+    }
+}

@@ -1,0 +1,194 @@
+//! One session of one stream while its publisher is connected: every event goes onto the session's
+//! timeline, into the segments, and towards the samplers.
+
+use crest_core::bus::Record;
+use crest_core::codec::{AudioConfig, MediaEvent, Packet, VideoConfig};
+use crest_core::segment::Fragment;
+use crest_core::stream::Stream;
+use crest_core::topic::Topic;
+use crest_core::{MediaTime, Result, Session};
+use crest_media::Segmenter;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+use crate::lifecycle::Shared;
+use crate::queue::{Item, Ring};
+use crate::sampler::Sampler;
+use crate::sampling::{Sampling, count_dropped};
+use crate::states::patiently;
+use crate::timeline::{Timeline, Track};
+
+/// How long a feed that ends waits for its last samples.
+const LAST_SAMPLES: Duration = Duration::from_secs(3);
+
+/// What a session keeps while its publisher may come back.
+pub(crate) struct SessionMedia {
+    pub(crate) session: Session,
+    timeline: Timeline,
+    segmenter: Segmenter,
+    video: Option<Arc<VideoConfig>>,
+    audio: Option<Arc<AudioConfig>>,
+}
+
+impl SessionMedia {
+    pub(crate) fn new(shared: &Shared, stream: &Stream, session: Session) -> Self {
+        let segmenter = Segmenter::new(
+            &shared.root,
+            stream.organization_id.clone(),
+            stream.id.clone(),
+            session,
+            shared.segmenter.clone(),
+        );
+        Self { session, timeline: Timeline::default(), segmenter, video: None, audio: None }
+    }
+
+    /// Where the session ends so far.
+    pub(crate) fn end(&self) -> MediaTime {
+        self.timeline.end()
+    }
+
+    /// Whether a publisher that came back with these configurations and this first packet goes on
+    /// where the session stands. If so, the time it was away stays a gap.
+    pub(crate) fn resume(&mut self, opening: &Opening, first: &Packet, within: Duration) -> bool {
+        let same = opening.video.as_ref() == self.video.as_deref() && opening.audio.as_ref() == self.audio.as_deref();
+        if !same || !self.timeline.continues(first.dts, within) {
+            return false;
+        }
+        self.timeline.resume(first.dts);
+        true
+    }
+}
+
+/// The configurations that arrive before a publisher's first packet.
+#[derive(Debug, Default)]
+pub(crate) struct Opening {
+    pub(crate) video: Option<VideoConfig>,
+    pub(crate) audio: Option<AudioConfig>,
+}
+
+/// A feed that is running.
+pub(crate) struct Feed {
+    shared: Arc<Shared>,
+    stream: Stream,
+    media: SessionMedia,
+    ring: Arc<Ring>,
+    sampling: JoinHandle<()>,
+    jumps: u64,
+    trouble: Option<String>,
+}
+
+impl Feed {
+    /// Starts sampling; the session exists in the store and in the signals log already.
+    pub(crate) fn start(shared: &Arc<Shared>, stream: &Stream, media: SessionMedia) -> Self {
+        let bytes = usize::try_from(shared.ingest.sampler_queue_bytes.as_u64()).unwrap_or(usize::MAX);
+        let ring = Arc::new(Ring::new(shared.ingest.sampler_queue, bytes));
+        let sampling = Sampling {
+            stream: stream.id.clone(),
+            bus: Arc::clone(&shared.bus),
+            pool: shared.pool.clone(),
+            sampler: Sampler::new(stream.organization_id.clone(), media.session),
+        };
+        let sampling = tokio::spawn(sampling.run(Arc::clone(&ring)));
+        metrics::gauge!("crest_feeds_live").increment(1.0);
+        let jumps = media.timeline.rebased();
+        Self { shared: Arc::clone(shared), stream: stream.clone(), media, ring, sampling, jumps, trouble: None }
+    }
+
+    /// The session it feeds.
+    pub(crate) fn session(&self) -> Session {
+        self.media.session
+    }
+
+    /// Takes the publisher's next event.
+    pub(crate) async fn take(&mut self, event: MediaEvent) {
+        let event = self.place(event);
+        let closed = self.media.segmenter.push(&event);
+        self.store(closed).await;
+        let item = match event {
+            MediaEvent::VideoConfig(config) => {
+                self.media.video = Some(Arc::new(config));
+                return;
+            }
+            MediaEvent::AudioConfig(config) => {
+                self.media.audio = Some(Arc::new(config));
+                return;
+            }
+            MediaEvent::Video(packet) => self.media.video.clone().map(|config| Item::Video(config, packet)),
+            MediaEvent::Audio(packet) => self.media.audio.clone().map(|config| Item::Audio(config, packet)),
+        };
+        if let Some(item) = item {
+            let dropped = self.ring.push(item);
+            if dropped > 0 {
+                count_dropped(&self.stream.id, "sampler_queue", dropped);
+            }
+        }
+    }
+
+    /// Closes the open segment, lets the last samples out, and returns what the session needs should
+    /// its publisher come back.
+    pub(crate) async fn finish(mut self) -> SessionMedia {
+        let closed = self.media.segmenter.finish();
+        self.store(closed).await;
+        self.ring.close();
+        if tokio::time::timeout(LAST_SAMPLES, &mut self.sampling).await.is_err() {
+            self.sampling.abort();
+            count_dropped(&self.stream.id, "unfinished", 1);
+            tracing::warn!(stream_id = %self.stream.id, session = %self.media.session, "the last samples took too long");
+        }
+        metrics::gauge!("crest_feeds_live").decrement(1.0);
+        self.media
+    }
+
+    fn place(&mut self, event: MediaEvent) -> MediaEvent {
+        let placed = match event {
+            MediaEvent::Video(packet) => MediaEvent::Video(self.media.timeline.place(Track::Video, packet)),
+            MediaEvent::Audio(packet) => MediaEvent::Audio(self.media.timeline.place(Track::Audio, packet)),
+            other => return other,
+        };
+        let jumps = self.media.timeline.rebased();
+        if jumps != self.jumps {
+            metrics::counter!("crest_timeline_jumps_total").increment(jumps - self.jumps);
+            tracing::warn!(stream_id = %self.stream.id, session = %self.media.session, "the publisher's timestamps jumped");
+            self.jumps = jumps;
+        }
+        placed
+    }
+
+    /// Indexes closed fragments and tells of them. Trouble is said once, and does not end the feed:
+    /// its samples are still worth having.
+    async fn store(&mut self, closed: Result<Vec<Fragment>>) {
+        let mut result = Ok(());
+        match closed {
+            Ok(fragments) if fragments.is_empty() => return,
+            Ok(fragments) => {
+                for fragment in &fragments {
+                    if let Err(error) = self.index(fragment).await {
+                        metrics::counter!("crest_fragments_lost_total", "cause" => "index").increment(1);
+                        result = Err(error.context("a stored fragment could not be indexed"));
+                    }
+                }
+            }
+            Err(error) => {
+                metrics::counter!("crest_fragments_lost_total", "cause" => "segmenter").increment(1);
+                result = Err(error.context("the feed could not be stored"));
+            }
+        }
+        match result {
+            Ok(()) => self.trouble = None,
+            Err(error) if self.trouble.as_ref() == Some(&error.message) => {}
+            Err(error) => {
+                tracing::error!(stream_id = %self.stream.id, session = %self.media.session, %error, "media is being lost");
+                self.trouble = Some(error.message);
+            }
+        }
+    }
+
+    async fn index(&self, fragment: &Fragment) -> Result<()> {
+        let shared = &self.shared;
+        patiently(|| shared.store.add_fragment(fragment)).await?;
+        let record = Record::new(Topic::MediaSegments, self.stream.id.clone(), fragment.encode());
+        patiently(|| shared.bus.append(Topic::MediaSegments, vec![record.clone()])).await?;
+        Ok(())
+    }
+}

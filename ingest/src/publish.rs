@@ -1,0 +1,109 @@
+//! What a push protocol must provide, and what it is given: the protocol knows connections and
+//! bytes, ingest knows keys, streams and sessions. A protocol's library can be replaced without
+//! touching anything else.
+
+use async_trait::async_trait;
+use crest_core::codec::MediaEvent;
+use crest_core::stream::SourceKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Events of one publisher on their way to its feed; a full channel makes the publisher wait.
+const DELIVERIES: usize = 16;
+
+/// A server that publishers push to.
+#[async_trait]
+pub trait PublishServer: Send + Sync {
+    /// The address it is bound to.
+    fn address(&self) -> SocketAddr;
+
+    /// Serves publishers until `shutdown`, then disconnects them and returns.
+    ///
+    /// For each publisher it asks `publishers` first; a refusal's reason must reach the publisher.
+    /// It delivers what an admitted one sends through the [`Publication`], and disconnects when that
+    /// says so.
+    async fn run(self: Box<Self>, publishers: Arc<dyn Publishers>, shutdown: CancellationToken);
+}
+
+/// Who may publish.
+#[async_trait]
+pub trait Publishers: Send + Sync {
+    /// Admits the publisher that presents `key`, or refuses it with a reason for its owner to read.
+    async fn admit(&self, key: &str, kind: SourceKind) -> Result<Publication, Refusal>;
+}
+
+/// Why a publisher is refused: one sentence, without secrets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+/// What travels from a publisher to its feed.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    Media(MediaEvent),
+    Gone(String),
+}
+
+/// An admitted publisher, as its server holds it. Dropping it means that the connection is lost.
+#[derive(Debug)]
+pub struct Publication {
+    deliveries: mpsc::Sender<Delivery>,
+    disconnect: CancellationToken,
+}
+
+impl Publication {
+    /// Hands over an event; packets carry the publisher's own timestamps, of which only differences
+    /// count. Waits while the feed is busy. `false` when the publisher is not wanted any more.
+    pub async fn deliver(&self, event: MediaEvent) -> bool {
+        self.deliveries.send(Delivery::Media(event)).await.is_ok()
+    }
+
+    /// Says why nothing more will come.
+    pub async fn close(self, reason: impl Into<String>) {
+        // A feed that is over already does not need to know.
+        let _ = self.deliveries.send(Delivery::Gone(reason.into())).await;
+    }
+
+    /// Cancelled when the server must disconnect this publisher.
+    pub fn disconnect(&self) -> CancellationToken {
+        self.disconnect.clone()
+    }
+}
+
+/// The feed's end of a [`Publication`]. Dropping it disconnects the publisher.
+#[derive(Debug)]
+pub(crate) struct Source {
+    deliveries: mpsc::Receiver<Delivery>,
+    disconnect: CancellationToken,
+}
+
+impl Source {
+    /// The next delivery; a connection that broke is `Gone` too.
+    pub(crate) async fn next(&mut self) -> Delivery {
+        self.deliveries.recv().await.unwrap_or_else(|| Delivery::Gone("the connection was lost".to_owned()))
+    }
+
+    /// Takes nothing new, and returns what was delivered before, one by one.
+    pub(crate) fn drain(&mut self) -> Option<MediaEvent> {
+        self.deliveries.close();
+        match self.deliveries.try_recv() {
+            Ok(Delivery::Media(event)) => Some(event),
+            Ok(Delivery::Gone(_)) | Err(_) => None,
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.disconnect.cancel();
+    }
+}
+
+/// Both ends of a publisher's way in.
+pub(crate) fn publication() -> (Publication, Source) {
+    let (sender, receiver) = mpsc::channel(DELIVERIES);
+    let disconnect = CancellationToken::new();
+    (Publication { deliveries: sender, disconnect: disconnect.clone() }, Source { deliveries: receiver, disconnect })
+}

@@ -1,0 +1,125 @@
+//! A ring between a feed and its sampler: bounded by count and bytes, drops its oldest, never makes
+//! the feed wait.
+
+use crest_core::codec::{AudioConfig, Packet, VideoConfig};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// What waits to be sampled.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Video(Arc<VideoConfig>, Packet),
+    Audio(Arc<AudioConfig>, Packet),
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Video(_, packet) | Self::Audio(_, packet) => packet.data.len(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    items: VecDeque<Item>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// The ring; one reader.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    inside: Mutex<Inside>,
+    changed: Notify,
+    max_items: usize,
+    max_bytes: usize,
+}
+
+impl Ring {
+    pub(crate) fn new(max_items: usize, max_bytes: usize) -> Self {
+        Self { inside: Mutex::default(), changed: Notify::new(), max_items: max_items.max(1), max_bytes }
+    }
+
+    /// Adds an item, and returns how many old ones had to go.
+    pub(crate) fn push(&self, item: Item) -> u64 {
+        let mut dropped = 0;
+        let mut inside = self.lock();
+        inside.bytes += item.bytes();
+        inside.items.push_back(item);
+        while inside.items.len() > self.max_items || (inside.bytes > self.max_bytes && inside.items.len() > 1) {
+            let Some(old) = inside.items.pop_front() else { break };
+            inside.bytes -= old.bytes();
+            dropped += 1;
+        }
+        drop(inside);
+        self.changed.notify_one();
+        dropped
+    }
+
+    /// Lets the reader take what is left, and nothing after it.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// The oldest item; `None` once the ring is closed and empty.
+    pub(crate) async fn pop(&self) -> Option<Item> {
+        loop {
+            {
+                let mut inside = self.lock();
+                if let Some(item) = inside.items.pop_front() {
+                    inside.bytes -= item.bytes();
+                    return Some(item);
+                }
+                if inside.closed {
+                    return None;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use bytes::Bytes;
+    use crest_core::MediaTime;
+    use crest_core::codec::AudioCodec;
+
+    fn item(at: i64, bytes: usize) -> Item {
+        let config = AudioConfig { codec: AudioCodec::Aac, record: Bytes::new(), sample_rate: 48_000, channels: 2 };
+        let at = MediaTime::from_millis(at);
+        Item::Audio(Arc::new(config), Packet { pts: at, dts: at, keyframe: true, data: vec![0; bytes].into() })
+    }
+
+    async fn times(ring: &Ring) -> Vec<i64> {
+        let mut times = Vec::new();
+        while let Some(Item::Audio(_, packet)) = ring.pop().await {
+            times.push(packet.dts.nanos() / 1_000_000);
+        }
+        times
+    }
+
+    #[tokio::test]
+    async fn the_oldest_go_first_by_count_and_by_bytes() {
+        let ring = Ring::new(3, 100);
+        assert_eq!((0..5).map(|at| ring.push(item(at, 10))).sum::<u64>(), 2);
+        assert_eq!(ring.push(item(5, 85)), 2);
+        ring.close();
+        assert_eq!(times(&ring).await, [4, 5]);
+
+        let ring = Ring::new(3, 100);
+        assert_eq!(ring.push(item(1, 500)), 0, "one item always fits");
+        assert_eq!(ring.push(item(2, 1)), 1);
+        ring.close();
+        assert_eq!(times(&ring).await, [2]);
+    }
+}

@@ -1,0 +1,171 @@
+//! A publisher's timestamps -> the session's timeline. One offset serves both tracks, so that a
+//! correction never moves sound against picture.
+
+use crest_core::MediaTime;
+use crest_core::codec::Packet;
+use std::time::Duration;
+
+/// A step further ahead is a jump, not a gap: longer than a connection may be silent.
+const FORWARD: i64 = 15_000_000_000;
+/// A step further back is a jump; a smaller one is jitter.
+const BACK: i64 = 1_000_000_000;
+/// How far behind the other track a track may be that was away, or that starts late.
+const BEHIND: i64 = 15_000_000_000;
+/// The smallest step between two packets of a track: representable in any container's timescale.
+const STEP: i64 = 1_000_000;
+/// The longest time between decoding and presentation that is believed.
+const REORDER: i64 = 5_000_000_000;
+
+/// Which of a feed's two tracks a packet belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Track {
+    /// The picture.
+    Video,
+    /// The sound.
+    Audio,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Progress {
+    last: Option<i64>,
+    frame: i64,
+}
+
+/// Places packets on a session's timeline: from 0, decoding times strictly rising per track,
+/// presentation never before decoding, jumps closed up.
+#[derive(Debug, Clone)]
+pub struct Timeline {
+    /// Timeline = publisher's time + offset.
+    offset: Option<i64>,
+    /// The offset before the last jump, for the packets of the other track that are still on it.
+    previous: Option<i64>,
+    video: Progress,
+    audio: Progress,
+    /// The latest decoding time placed.
+    head: i64,
+    /// The latest end of a packet placed.
+    end: i64,
+    rebased: u64,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Self {
+            offset: None,
+            previous: None,
+            video: Progress { last: None, frame: 33_000_000 },
+            audio: Progress { last: None, frame: 21_000_000 },
+            head: 0,
+            end: 0,
+            rebased: 0,
+        }
+    }
+}
+
+impl Timeline {
+    /// Places a packet that carries the publisher's times; the first of all lands on 0.
+    pub fn place(&mut self, track: Track, mut packet: Packet) -> Packet {
+        let raw = packet.dts.nanos();
+        let delay = packet.pts.nanos().saturating_sub(raw).clamp(0, REORDER);
+        let offset = self.offset_for(track, raw);
+        let progress = self.progress(track);
+        let floor = progress.last.map_or(0, |last| last.saturating_add(STEP));
+        let wanted = raw.saturating_add(offset);
+        let dts = wanted.max(floor);
+        let pts = wanted.saturating_add(delay).max(dts);
+        if let Some(last) = progress.last {
+            let step = dts.saturating_sub(last);
+            if (STEP..BACK).contains(&step) {
+                progress.frame = step;
+            }
+        }
+        progress.last = Some(dts);
+        let end = pts.saturating_add(progress.frame);
+        self.head = self.head.max(dts);
+        self.end = self.end.max(end);
+        packet.dts = MediaTime::from_nanos(dts);
+        packet.pts = MediaTime::from_nanos(pts);
+        packet
+    }
+
+    /// Whether a feed that comes back with `first` as its first decoding time goes on where this
+    /// timeline stands: not before it, and at most `within` after.
+    pub fn continues(&self, first: MediaTime, within: Duration) -> bool {
+        let Some(offset) = self.offset else { return false };
+        let ahead = first.nanos().saturating_add(offset).saturating_sub(self.head);
+        ahead >= 0 && u128::from(ahead.unsigned_abs()) <= within.as_nanos()
+    }
+
+    /// Accepts the gap before `first`, however long: the feed was away and [`Self::continues`].
+    pub fn resume(&mut self, first: MediaTime) {
+        if let Some(offset) = self.offset {
+            self.head = self.head.max(first.nanos().saturating_add(offset));
+        }
+    }
+
+    /// The end of the last packet placed.
+    pub fn end(&self) -> MediaTime {
+        MediaTime::from_nanos(self.end)
+    }
+
+    /// How many jumps were closed up so far.
+    pub fn rebased(&self) -> u64 {
+        self.rebased
+    }
+
+    fn progress(&mut self, track: Track) -> &mut Progress {
+        match track {
+            Track::Video => &mut self.video,
+            Track::Audio => &mut self.audio,
+        }
+    }
+
+    fn offset_for(&mut self, track: Track, raw: i64) -> i64 {
+        let Some(offset) = self.offset else {
+            let offset = raw.saturating_neg();
+            self.offset = Some(offset);
+            return offset;
+        };
+        let head = self.head;
+        let progress = *self.progress(track);
+        let own = progress.last.unwrap_or(head.saturating_sub(BEHIND)).max(head.saturating_sub(BEHIND));
+        let low = own.min(head).saturating_sub(BACK);
+        let at = raw.saturating_add(offset);
+        if (low..=head.saturating_add(FORWARD)).contains(&at) {
+            return offset;
+        }
+        if let Some(previous) = self.previous {
+            let at = raw.saturating_add(previous);
+            if (low..=head.saturating_add(BACK)).contains(&at) {
+                return previous;
+            }
+        }
+        let rebased = head.saturating_add(progress.frame).saturating_sub(raw);
+        self.previous = Some(offset);
+        self.offset = Some(rebased);
+        self.rebased += 1;
+        rebased
+    }
+}
+
+/// Extends 32-bit millisecond timestamps, which wrap every 49.7 days, to times that do not.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Unwrap {
+    last: Option<(u32, i64)>,
+}
+
+impl Unwrap {
+    /// The extended time; steps of up to 24.8 days in either direction are told apart.
+    pub fn extend(&mut self, millis: u32) -> MediaTime {
+        let extended = match self.last {
+            None => i64::from(millis),
+            Some((last, at)) => at.saturating_add(i64::from(millis.wrapping_sub(last).cast_signed())),
+        };
+        self.last = Some((millis, extended));
+        MediaTime::from_millis(extended)
+    }
+}
+
+#[cfg(test)]
+#[path = "timeline_tests.rs"]
+mod tests;

@@ -1,0 +1,7 @@
+//! Ingest with ffmpeg as its publisher: feeds, refusals, retention.
+#![allow(clippy::unwrap_used)]
+
+mod door;
+mod feeds;
+mod logs;
+mod support;

@@ -1,0 +1,147 @@
+//! AAC -> 16 kHz mono.
+
+use crest_core::codec::{AudioConfig, Packet};
+use crest_core::sample::AUDIO_RATE;
+use crest_core::{MediaTime, Result};
+use gstreamer as gst;
+
+use super::chain::{Chain, element, filter};
+use crate::mp4::aac;
+
+/// Presentation times may stray this far from the count of samples before the count starts again at them.
+const TOLERANCE_NANOS: i64 = 40_000_000;
+
+/// Decoded sound: mono, 16 kHz, -1..1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pcm {
+    /// Presentation time of the first sample.
+    pub start: MediaTime,
+    /// The samples.
+    pub samples: Vec<f32>,
+}
+
+/// Decodes one audio track in the caller's thread.
+///
+/// Time is counted in samples from the first packet's presentation time, so that timestamps rounded by a protocol
+/// make no gaps. A packet that lies more than 40 ms off the count, or that follows lost ones, starts a new count.
+pub struct AudioDecoder {
+    config: AudioConfig,
+    chain: Option<Chain>,
+    /// Samples per access unit and their rate.
+    frame: (u32, u32),
+    count: Option<Count>,
+}
+
+/// Where the count stands.
+struct Count {
+    start: MediaTime,
+    /// Access units put in.
+    units: u64,
+    /// Samples taken out.
+    samples: u64,
+}
+
+impl std::fmt::Debug for AudioDecoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AudioDecoder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl AudioDecoder {
+    /// A decoder for one configuration.
+    ///
+    /// # Errors
+    /// When GStreamer lacks the elements, or they refuse the configuration.
+    pub fn new(config: &AudioConfig) -> Result<Self> {
+        let chain = Some(start(config)?);
+        Ok(Self { config: config.clone(), chain, frame: aac::frame(config), count: None })
+    }
+
+    /// Decodes one packet; returns the sound that is ready by it, in order.
+    ///
+    /// # Errors
+    /// When the packet cannot be decoded; sound goes on with the next that can.
+    pub fn push(&mut self, packet: &Packet) -> Result<Vec<Pcm>> {
+        let mut out = Vec::new();
+        if self.strays(packet.pts) {
+            out = self.drain()?;
+        }
+        let chain = match self.chain.take() {
+            Some(chain) => chain,
+            None => start(&self.config)?,
+        };
+        if let Err(e) = chain.push(packet.data.clone()) {
+            self.count = None;
+            return Err(e);
+        }
+        let count = self.count.get_or_insert(Count { start: packet.pts, units: 0, samples: 0 });
+        count.units += 1;
+        let samples = samples(&chain);
+        self.chain = Some(chain);
+        out.extend(count.take(samples));
+        Ok(out)
+    }
+
+    /// Returns the sound that is still held back; the next packet starts a new count.
+    pub fn drain(&mut self) -> Result<Vec<Pcm>> {
+        let (Some(chain), Some(mut count)) = (&self.chain, self.count.take()) else { return Ok(Vec::new()) };
+        chain.drain();
+        Ok(count.take(samples(chain)).into_iter().collect())
+    }
+
+    /// Whether a packet at `pts` does not continue the count.
+    fn strays(&self, pts: MediaTime) -> bool {
+        let Some(count) = &self.count else { return false };
+        let (samples, rate) = self.frame;
+        let put_in = count.start + length(count.units.saturating_mul(u64::from(samples)), rate);
+        let taken_out = count.start + length(count.samples, AUDIO_RATE);
+        // What went in and did not come out was lost, beyond the little that decoder and resampler hold back.
+        let held = (put_in - taken_out).nanos() - length(u64::from(samples), rate).nanos();
+        (pts - put_in).nanos().abs() > TOLERANCE_NANOS || held > TOLERANCE_NANOS
+    }
+}
+
+impl Count {
+    fn take(&mut self, samples: Vec<f32>) -> Option<Pcm> {
+        let start = self.start + length(self.samples, AUDIO_RATE);
+        self.samples += samples.len() as u64;
+        (!samples.is_empty()).then_some(Pcm { start, samples })
+    }
+}
+
+fn length(samples: u64, rate: u32) -> MediaTime {
+    let nanos = u128::from(samples) * 1_000_000_000 / u128::from(rate.max(1));
+    MediaTime::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+}
+
+fn start(config: &AudioConfig) -> Result<Chain> {
+    crate::init()?;
+    let caps = gst::Caps::builder("audio/mpeg")
+        .field("mpegversion", 4_i32)
+        .field("stream-format", "raw")
+        .field("framed", true)
+        .field("rate", i32::try_from(config.sample_rate).unwrap_or(0))
+        .field("channels", i32::from(config.channels))
+        .field("codec_data", gst::Buffer::from_slice(config.record.clone()))
+        .build();
+    let mono = gst::Caps::builder("audio/x-raw")
+        .field("format", "F32LE")
+        .field("layout", "interleaved")
+        .field("rate", AUDIO_RATE as i32)
+        .field("channels", 1_i32)
+        .build();
+    let elements = [element("avdec_aac")?, element("audioconvert")?, element("audioresample")?, filter(&mono)?];
+    Chain::new(&elements, &caps)
+}
+
+/// The samples that have come out.
+fn samples(chain: &Chain) -> Vec<f32> {
+    let mut out = Vec::new();
+    for (buffer, _) in chain.take() {
+        if let Ok(map) = buffer.map_readable() {
+            let (words, _) = map.as_chunks::<4>();
+            out.extend(words.iter().map(|word| f32::from_le_bytes(*word)));
+        }
+    }
+    out
+}

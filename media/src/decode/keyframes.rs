@@ -1,0 +1,52 @@
+//! Keyframes of many streams through a few decoders.
+
+use crest_core::Result;
+use crest_core::codec::{Packet, VideoConfig};
+use crest_core::sample::Picture;
+use std::sync::Arc;
+
+use super::video::{Output, VideoDecoder};
+
+/// Decoders that are kept. Streams of equal configuration share one; each holds a few megabytes.
+const KEPT: usize = 8;
+
+/// Turns keyframes into pictures in the caller's thread.
+///
+/// Streams may alternate: the decoders of the configurations used last are kept. After a keyframe that could not
+/// be decoded, its decoder is made anew.
+pub struct KeyframeDecoder {
+    /// The one used last comes last.
+    decoders: Vec<(Arc<VideoConfig>, VideoDecoder)>,
+}
+
+impl std::fmt::Debug for KeyframeDecoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyframeDecoder").field("kept", &self.decoders.len()).finish()
+    }
+}
+
+impl KeyframeDecoder {
+    /// Makes sure that GStreamer runs; decoders are made as they are needed.
+    pub fn new() -> Result<Self> {
+        crate::init()?;
+        Ok(Self { decoders: Vec::new() })
+    }
+
+    /// Decodes one keyframe to RGB, `PICTURE_SIDE` square.
+    ///
+    /// # Errors
+    /// When the keyframe is damaged or is none, or the configuration cannot be used. The next call starts afresh.
+    pub fn decode(&mut self, config: &Arc<VideoConfig>, keyframe: &Packet) -> Result<Picture> {
+        let kept = self.decoders.iter().position(|(c, _)| Arc::ptr_eq(c, config) || c == config);
+        let (config, mut decoder) = match kept {
+            Some(at) => self.decoders.remove(at),
+            None => (Arc::clone(config), VideoDecoder::new(config, Output::Sample)?),
+        };
+        let picture = decoder.picture(&keyframe.data)?;
+        if self.decoders.len() >= KEPT {
+            self.decoders.remove(0);
+        }
+        self.decoders.push((config, decoder));
+        Ok(picture)
+    }
+}

@@ -1,0 +1,13 @@
+//! Decoding without pipelines: elements driven in the caller's thread.
+
+mod audio;
+mod chain;
+mod keyframes;
+mod pool;
+mod video;
+
+pub use audio::{AudioDecoder, Pcm};
+pub use keyframes::KeyframeDecoder;
+pub use pool::{KeyframePool, KeyframePoolConfig};
+
+pub(crate) use video::{Output, VideoDecoder};

@@ -1,0 +1,83 @@
+//! The pool that decodes the keyframes of all streams.
+
+use crest_core::codec::{Packet, VideoConfig};
+use crest_core::sample::Picture;
+use crest_core::{Error, Result};
+use serde::Deserialize;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use tokio::sync::oneshot;
+
+use super::keyframes::KeyframeDecoder;
+
+/// Size of the pool.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyframePoolConfig {
+    /// Threads that decode; at least one.
+    pub workers: usize,
+    /// Keyframes that may wait, of all streams together.
+    pub queue: usize,
+}
+
+impl Default for KeyframePoolConfig {
+    fn default() -> Self {
+        Self { workers: 2, queue: 64 }
+    }
+}
+
+/// Decodes keyframes on a few threads of its own. Clones share them; the threads end with the last clone.
+#[derive(Debug, Clone)]
+pub struct KeyframePool {
+    tasks: SyncSender<Task>,
+}
+
+#[derive(Debug)]
+struct Task {
+    config: Arc<VideoConfig>,
+    packet: Packet,
+    reply: oneshot::Sender<Result<Picture>>,
+}
+
+impl KeyframePool {
+    /// Starts the threads.
+    pub fn new(config: &KeyframePoolConfig) -> Result<Self> {
+        let (tasks, queue) = sync_channel(config.queue.max(1));
+        let queue = Arc::new(Mutex::new(queue));
+        for number in 0..config.workers.max(1) {
+            let queue = Arc::clone(&queue);
+            let mut decoder = KeyframeDecoder::new()?;
+            std::thread::Builder::new()
+                .name(format!("keyframes-{number}"))
+                .spawn(move || work(&queue, &mut decoder))
+                .map_err(|e| Error::outside(format!("cannot start a decoding thread: {e}")))?;
+        }
+        Ok(Self { tasks })
+    }
+
+    /// Queues a keyframe. `None` when the queue is full: the caller counts a drop. The receiver resolves to the
+    /// picture, or to why there is none; dropping it before its turn saves the work.
+    pub fn submit(&self, config: &Arc<VideoConfig>, packet: &Packet) -> Option<oneshot::Receiver<Result<Picture>>> {
+        let (reply, picture) = oneshot::channel();
+        let task = Task { config: Arc::clone(config), packet: packet.clone(), reply };
+        self.tasks.try_send(task).ok().map(|()| picture)
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Task>>, decoder: &mut KeyframeDecoder) {
+    loop {
+        // Held while waiting: whoever holds it takes the next task, the others wait for the lock instead.
+        let task = match queue.lock() {
+            Ok(queue) => queue.recv(),
+            Err(_) => return,
+        };
+        let Ok(task) = task else { return };
+        if task.reply.is_closed() {
+            continue;
+        }
+        let picture = decoder.decode(&task.config, &task.packet);
+        let result = if picture.is_ok() { "ok" } else { "failed" };
+        metrics::counter!("crest_keyframes_decoded_total", "result" => result).increment(1);
+        let _ = task.reply.send(picture);
+    }
+}

@@ -1,0 +1,210 @@
+//! The tracks of a file, merged by decoding time. Bounded: the pipeline waits while the reader is behind.
+
+use crest_core::codec::MediaEvent;
+use crest_core::{Error, MediaTime, Result};
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes that the pipeline may be ahead.
+const AHEAD: usize = 32 << 20;
+/// Bytes that may be held while one track has nothing yet; then the others go on without it.
+const HELD: usize = 256 << 20;
+/// How long a source may stay silent.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long data may still follow after an error.
+const AFTERMATH: Duration = Duration::from_secs(1);
+
+/// What comes next.
+pub(super) enum Step {
+    Event(MediaEvent),
+    End,
+}
+
+/// Where the pipeline's threads leave packets and the reader finds them.
+pub(super) struct Merge {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    tracks: Vec<Track>,
+    /// No further track will be announced.
+    complete: bool,
+    /// The reader waits for a track that has nothing.
+    hungry: bool,
+    stopped: bool,
+    error: Option<String>,
+    notes: Vec<String>,
+    bytes: usize,
+    /// Counts everything that arrives.
+    arrivals: u64,
+}
+
+#[derive(Default)]
+struct Track {
+    events: VecDeque<(MediaTime, MediaEvent)>,
+    ended: bool,
+}
+
+impl Merge {
+    pub(super) fn new() -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Announces a track; its number is the order among equals.
+    pub(super) fn add_track(&self) -> usize {
+        let mut state = self.lock();
+        state.tracks.push(Track::default());
+        state.tracks.len() - 1
+    }
+
+    /// No track will follow.
+    pub(super) fn complete(&self) {
+        self.change(|state| state.complete = true);
+    }
+
+    /// Adds a track's next events, each with its decoding time. Waits while too much is held. `false` once nobody
+    /// reads any more.
+    pub(super) fn put(&self, track: usize, events: Vec<(MediaTime, MediaEvent)>) -> bool {
+        let mut state = self.lock();
+        while !state.stopped && state.bytes > if state.hungry { HELD } else { AHEAD } {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.bytes += events.iter().map(|(_, event)| size(event)).sum::<usize>();
+        state.arrivals += 1;
+        if let Some(track) = state.tracks.get_mut(track) {
+            track.events.extend(events);
+        }
+        self.changed.notify_all();
+        !state.stopped
+    }
+
+    /// A track is at its end.
+    pub(super) fn end(&self, track: usize) {
+        self.change(|state| {
+            state.arrivals += 1;
+            if let Some(track) = state.tracks.get_mut(track) {
+                track.ended = true;
+            }
+        });
+    }
+
+    /// Something in the pipeline failed. The first reason is kept.
+    pub(super) fn fail(&self, why: String) {
+        self.change(|state| {
+            state.arrivals += 1;
+            state.error.get_or_insert(why);
+        });
+    }
+
+    pub(super) fn note(&self, note: String) {
+        self.change(|state| state.notes.push(note));
+    }
+
+    pub(super) fn notes(&self) -> Vec<String> {
+        self.lock().notes.clone()
+    }
+
+    /// Nobody reads any more.
+    pub(super) fn stop(&self) {
+        self.change(|state| state.stopped = true);
+    }
+
+    /// What failed, or else `otherwise`.
+    pub(super) fn failure(&self, otherwise: &str) -> Error {
+        let mut state = self.lock();
+        let why = state.error.take().unwrap_or_else(|| otherwise.to_owned());
+        let notes = state.notes.join("; ");
+        Error::user(if notes.is_empty() { why } else { format!("{why} ({notes})") })
+    }
+
+    /// Waits until the tracks are known; returns the earliest first presentation time.
+    pub(super) fn begin(&self) -> Result<MediaTime> {
+        self.wait(|state| state.complete && state.tracks.iter().all(Track::is_settled));
+        let state = self.lock();
+        let first = |track: &Track| track.events.iter().find_map(|(_, event)| presentation(event));
+        let base = state.tracks.iter().filter_map(first).min();
+        let silent = state.error.is_none() && !state.complete;
+        drop(state);
+        match base {
+            Some(base) => Ok(base),
+            None if silent => {
+                Err(Error::outside(format!("nothing arrived for {} seconds", SILENCE.as_secs())))
+            }
+            None => Err(self.failure("it holds no H.264 or H.265 video and no AAC audio; convert it first")),
+        }
+    }
+
+    /// The event with the smallest decoding time of all tracks.
+    pub(super) fn next(&self) -> Step {
+        self.wait(|state| state.tracks.iter().all(Track::is_settled));
+        let mut state = self.lock();
+        let heads = state.tracks.iter().enumerate().filter_map(|(i, t)| t.events.front().map(|(dts, _)| (*dts, i)));
+        let Some((_, track)) = heads.min() else {
+            if let Some(why) = state.error.take() {
+                state.notes.push(format!("reading stopped early: {why}"));
+            } else if !state.tracks.iter().all(|t| t.ended) {
+                state.notes.push(format!("reading stopped early: nothing arrived for {} seconds", SILENCE.as_secs()));
+            }
+            return Step::End;
+        };
+        let event = state.tracks.get_mut(track).and_then(|t| t.events.pop_front());
+        let Some((_, event)) = event else { return Step::End };
+        state.bytes = state.bytes.saturating_sub(size(&event));
+        self.changed.notify_all();
+        Step::Event(event)
+    }
+
+    /// Waits until `ready`, or until waiting longer is of no use: too much is held, the source is silent, or it
+    /// failed and nothing follows.
+    fn wait(&self, ready: impl Fn(&State) -> bool) {
+        let mut state = self.lock();
+        let mut since = (Instant::now(), state.arrivals);
+        while !ready(&state) && state.bytes < HELD {
+            state.hungry = true;
+            self.changed.notify_all();
+            let limit = if state.error.is_some() { AFTERMATH } else { SILENCE };
+            if state.arrivals != since.1 {
+                since = (Instant::now(), state.arrivals);
+            }
+            let left = limit.saturating_sub(since.0.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.hungry = false;
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Track {
+    /// Whether its next event is known, or that there is none.
+    fn is_settled(&self) -> bool {
+        self.ended || !self.events.is_empty()
+    }
+}
+
+fn presentation(event: &MediaEvent) -> Option<MediaTime> {
+    match event {
+        MediaEvent::Video(packet) | MediaEvent::Audio(packet) => Some(packet.pts),
+        _ => None,
+    }
+}
+
+fn size(event: &MediaEvent) -> usize {
+    match event {
+        MediaEvent::Video(packet) | MediaEvent::Audio(packet) => packet.data.len() + 64,
+        _ => 64,
+    }
+}

@@ -1,0 +1,146 @@
+//! The pipeline that reads: source, demultiplexer, a parser per track. It lives as long as its reader.
+
+use crest_core::{Error, Result};
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Source;
+use super::merge::Merge;
+use super::track::{Converter, Kind};
+
+/// Seconds that an HTTP server may take to answer.
+const HTTP_SECONDS: u32 = 20;
+
+/// Builds the pipeline, not started yet. What goes wrong later arrives in `merge`.
+pub(super) fn build(source: &Source, merge: &Arc<Merge>) -> Result<gst::Pipeline> {
+    let pipeline = gst::Pipeline::new();
+    let source = match source {
+        Source::Path(path) => {
+            let element = make("filesrc", "the base plugins")?;
+            let path = path.to_str().ok_or_else(|| Error::user("the path is not UTF-8; rename the file"))?;
+            element.set_property("location", path);
+            element
+        }
+        Source::Address(address) => {
+            let element = make("souphttpsrc", "the good plugins, or download the file first")?;
+            element.set_property("location", address);
+            element.set_property("timeout", HTTP_SECONDS);
+            element
+        }
+    };
+    let parse = make("parsebin", "the base plugins")?;
+    let wiring = |e: gst::glib::BoolError| Error::ours(format!("the reading pipeline cannot be built: {e}"));
+    pipeline.add_many([&source, &parse]).map_err(wiring)?;
+    source.link(&parse).map_err(wiring)?;
+
+    if let Some(bus) = pipeline.bus() {
+        let merge = Arc::clone(merge);
+        bus.set_sync_handler(move |_, message| {
+            if let gst::MessageView::Error(error) = message.view() {
+                tracing::debug!(error = %error.error(), detail = ?error.debug(), "reading failed");
+                merge.fail(error.error().to_string());
+            }
+            gst::BusSyncReply::Drop
+        });
+    }
+    // Playlists would be followed to other addresses by elements that are not fit for it.
+    parse.connect("autoplug-continue", false, |values| {
+        let caps = values.get(2).and_then(|v| v.get::<gst::Caps>().ok());
+        let name = caps.as_ref().and_then(|c| c.structure(0)).map(|s| s.name().to_string()).unwrap_or_default();
+        let playlist = ["application/x-hls", "application/dash+xml", "application/vnd.ms-sstr+xml"];
+        Some((!playlist.contains(&name.as_str())).to_value())
+    });
+    let taken = Mutex::new(Vec::new());
+    let (weak, on_pad) = (pipeline.downgrade(), Arc::clone(merge));
+    parse.connect_pad_added(move |_, pad| {
+        let Some(pipeline) = weak.upgrade() else { return };
+        let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(e) = expose(&pipeline, pad, &mut taken, &on_pad) {
+            on_pad.fail(e.message);
+        }
+    });
+    let on_unknown = Arc::clone(merge);
+    parse.connect("unknown-type", false, move |values| {
+        if let Some(caps) = values.get(2).and_then(|v| v.get::<gst::Caps>().ok()) {
+            on_unknown.note(format!("a track is left out: nothing here reads {}", name_of(&caps)));
+        }
+        None
+    });
+    let on_complete = Arc::clone(merge);
+    parse.connect_no_more_pads(move |_| on_complete.complete());
+    Ok(pipeline)
+}
+
+/// Connects one track, or says why not.
+fn expose(pipeline: &gst::Pipeline, pad: &gst::Pad, taken: &mut Vec<&'static str>, merge: &Arc<Merge>) -> Result<()> {
+    let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+    let kind = Kind::of(&caps);
+    let refused = match kind {
+        None => Some(format!("a track is left out: {} is not read, only H.264, H.265 and AAC", name_of(&caps))),
+        Some(kind) if taken.contains(&kind.media()) => {
+            Some(format!("a further {} track is left out: one of each is read", kind.media()))
+        }
+        Some(_) => None,
+    };
+    let wiring = |e: gst::glib::BoolError| Error::ours(format!("a track cannot be connected: {e}"));
+    let elements = match (kind, refused) {
+        (Some(kind), None) => {
+            taken.push(kind.media());
+            let filter = make("capsfilter", "the base plugins")?;
+            filter.set_property("caps", kind.caps());
+            vec![make(kind.parser(), "the good and bad plugins")?, filter, sink(kind, merge).upcast()]
+        }
+        (_, refused) => {
+            refused.into_iter().for_each(|note| merge.note(note));
+            let sink = make("fakesink", "the base plugins")?;
+            sink.set_property("sync", false);
+            sink.set_property("async", false);
+            vec![sink]
+        }
+    };
+    pipeline.add_many(&elements).map_err(wiring)?;
+    gst::Element::link_many(&elements).map_err(wiring)?;
+    for element in elements.iter().rev() {
+        element.sync_state_with_parent().map_err(wiring)?;
+    }
+    let entry = elements.first().and_then(|e| e.static_pad("sink"));
+    let entry = entry.ok_or_else(|| Error::ours("an element without its pad"))?;
+    pad.link(&entry).map(|_| ()).map_err(|e| Error::ours(format!("a track cannot be connected: {e}")))
+}
+
+/// The end of a track: hands packets over, and waits in the pipeline's thread while the reader is behind.
+fn sink(kind: Kind, merge: &Arc<Merge>) -> gst_app::AppSink {
+    let track = merge.add_track();
+    let (on_sample, on_end) = (Arc::clone(merge), Arc::clone(merge));
+    let mut converter = Converter::new(kind);
+    let converter = Arc::new(Mutex::new((move |sample: Option<&gst::Sample>| match sample {
+        Some(sample) => converter.convert(sample),
+        None => converter.finish(),
+    }, ())));
+    let at_end = Arc::clone(&converter);
+    let callbacks = gst_app::AppSinkCallbacks::builder()
+        .new_sample(move |sink| {
+            let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+            let events = (converter.lock().unwrap_or_else(PoisonError::into_inner).0)(Some(&sample));
+            if on_sample.put(track, events) { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Flushing) }
+        })
+        .eos(move |_| {
+            let events = (at_end.lock().unwrap_or_else(PoisonError::into_inner).0)(None);
+            on_end.put(track, events);
+            on_end.end(track);
+        })
+        .build();
+    gst_app::AppSink::builder().sync(false).async_(false).max_buffers(4).callbacks(callbacks).build()
+}
+
+fn make(name: &str, from: &str) -> Result<gst::Element> {
+    gst::ElementFactory::make(name)
+        .build()
+        .map_err(|_| Error::outside(format!("the GStreamer element {name} is missing; install {from}")))
+}
+
+fn name_of(caps: &gst::CapsRef) -> String {
+    caps.structure(0).map_or_else(|| "something unknown".to_owned(), |s| s.name().to_string())
+}

@@ -1,0 +1,96 @@
+//! A track's own clock: session time -> ticks that never run backwards.
+
+use bytes::Bytes;
+use crest_core::MediaTime;
+use crest_core::codec::Packet;
+
+use crate::mp4::fragment::Sample;
+use crate::mp4::track::{Timing, VIDEO_TIMESCALE, ticks, time};
+
+/// Timestamps that stray less than this from the regular grid of audio frames are put onto it: RTMP rounds to
+/// milliseconds.
+const GRID_MILLIS: i64 = 3;
+
+/// A packet on its track's clock.
+#[derive(Debug, Clone)]
+pub(super) struct Pending {
+    /// Presentation time as the feed said it.
+    pub at: MediaTime,
+    dts: i64,
+    pts: i64,
+    pub keyframe: bool,
+    pub data: Bytes,
+}
+
+/// Turns packets into samples, for one track of a session.
+#[derive(Debug)]
+pub(super) struct Clock {
+    timescale: u32,
+    /// Ticks of a sample whose successor is not known.
+    nominal: u32,
+    /// Whether samples follow each other at `nominal`.
+    grid: bool,
+    /// Added to decoding times: files cannot say that one lies before the session's start.
+    shift: Option<i64>,
+    last: Option<i64>,
+}
+
+impl Clock {
+    pub(super) fn video() -> Self {
+        Self { timescale: VIDEO_TIMESCALE, nominal: VIDEO_TIMESCALE / 30, grid: false, shift: None, last: None }
+    }
+
+    pub(super) fn audio(timescale: u32, frame: u32) -> Self {
+        Self { timescale, nominal: frame, grid: true, shift: None, last: None }
+    }
+
+    /// Places the next packet.
+    pub(super) fn take(&mut self, packet: &Packet) -> Pending {
+        let mut pts = ticks(packet.pts, self.timescale);
+        let mut dts = ticks(packet.dts, self.timescale);
+        if self.grid {
+            let tolerance = GRID_MILLIS * i64::from(self.timescale) / 1000;
+            let expected = self.last.map(|last| last + i64::from(self.nominal) - self.shift.unwrap_or(0));
+            if let Some(expected) = expected.filter(|e| (pts - e).abs() <= tolerance) {
+                pts = expected;
+            }
+            dts = pts;
+        }
+        let shift = *self.shift.get_or_insert(0.max(-dts));
+        dts += shift;
+        if let Some(last) = self.last {
+            dts = dts.max(last + 1);
+        }
+        dts = dts.max(0);
+        self.last = Some(dts);
+        Pending { at: packet.pts, dts, pts, keyframe: packet.keyframe, data: packet.data.clone() }
+    }
+
+    /// Samples with their durations; `next` is what follows the last one, where that is known.
+    pub(super) fn samples(&mut self, pending: &[Pending], next: Option<&Pending>) -> Vec<Sample> {
+        let second = i64::from(self.timescale);
+        let mut out = Vec::with_capacity(pending.len());
+        for (i, packet) in pending.iter().enumerate() {
+            let within = pending.get(i + 1).map(|following| following.dts - packet.dts);
+            let step = within.or_else(|| next.map(|n| n.dts - packet.dts).filter(|step| *step <= second));
+            let duration = step.and_then(|step| u32::try_from(step).ok()).filter(|step| *step > 0);
+            let duration = duration.unwrap_or(self.nominal);
+            if !self.grid && i64::from(duration) <= second {
+                self.nominal = duration;
+            }
+            let timing = Timing { dts: packet.dts, pts: packet.pts, duration, keyframe: packet.keyframe };
+            out.push(Sample { timing, data: packet.data.clone() });
+        }
+        out
+    }
+
+    /// When each of `pending` is over.
+    pub(super) fn ends<'a>(
+        &self,
+        pending: &'a [Pending],
+        samples: &'a [Sample],
+    ) -> impl Iterator<Item = MediaTime> + 'a {
+        let timescale = self.timescale;
+        pending.iter().zip(samples).map(move |(p, s)| p.at + time(i64::from(s.timing.duration), timescale))
+    }
+}

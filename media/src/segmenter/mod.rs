@@ -1,0 +1,227 @@
+//! Packets -> segment files, one fragment per group of pictures. The media is copied, never encoded again.
+
+mod clock;
+mod output;
+
+use crest_core::codec::{MediaEvent, Packet};
+use crest_core::segment::Fragment;
+use crest_core::units::Span;
+use crest_core::{MediaTime, OrganizationId, Result, Session, StreamId, object};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+use crate::mp4::fragment::Sample;
+use crate::mp4::track::{AUDIO, Tracks, VIDEO};
+use crate::mp4::{aac, entry};
+use clock::{Clock, Pending};
+use output::Output;
+
+/// How long the first packets wait for the other track's configuration, in media time.
+const WAIT_NANOS: i64 = 1_000_000_000;
+
+/// How segments are cut.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SegmenterConfig {
+    /// A fragment that finds no keyframe is closed after so much media.
+    pub fragment: Span,
+    /// A fragment is closed before it grows beyond so many bytes.
+    pub fragment_bytes: u64,
+    /// A new file begins at the first keyframe after so much media; without keyframes, after twice as much.
+    pub segment: Span,
+}
+
+impl Default for SegmenterConfig {
+    fn default() -> Self {
+        Self { fragment: Span::secs(4), fragment_bytes: 8 << 20, segment: Span::secs(60) }
+    }
+}
+
+/// Writes one session of one stream into segment files.
+///
+/// A fragment closes at the next keyframe, or when it is too long or too large. A changed or added
+/// configuration begins a new file with a header of its own. Files that exist already (a restart within the
+/// session) are never written over: the next free number is taken.
+#[derive(Debug)]
+pub struct Segmenter {
+    config: SegmenterConfig,
+    output: Output,
+    tracks: Tracks,
+    video: Clock,
+    audio: Clock,
+    open: Open,
+    /// No file has begun yet: the other track may still be announced.
+    waiting: bool,
+}
+
+/// The fragment that is being filled.
+#[derive(Debug, Default)]
+struct Open {
+    video: Vec<Pending>,
+    audio: Vec<Pending>,
+    bytes: u64,
+}
+
+impl Open {
+    fn first(&self) -> Option<MediaTime> {
+        [self.video.first(), self.audio.first()].into_iter().flatten().map(|p| p.at).min()
+    }
+    fn is_empty(&self) -> bool {
+        self.video.is_empty() && self.audio.is_empty()
+    }
+}
+
+impl Segmenter {
+    /// A segmenter for one session. Nothing is written before the first fragment closes.
+    pub fn new(
+        root: &Path,
+        organization: OrganizationId,
+        stream: StreamId,
+        session: Session,
+        config: SegmenterConfig,
+    ) -> Self {
+        let root: PathBuf = root.to_owned();
+        let folder = object::session_folder(&organization, &stream, session);
+        tracing::debug!(stream_id = %stream, session = session.number(), folder, "segments go here");
+        Self {
+            config,
+            output: Output::new(root, organization, stream, session),
+            tracks: Tracks::default(),
+            video: Clock::video(),
+            audio: Clock::audio(48_000, 1024),
+            open: Open::default(),
+            waiting: true,
+        }
+    }
+
+    /// Takes the next event; returns the fragments that closed by it, already written and flushed to the
+    /// operating system.
+    ///
+    /// # Errors
+    /// When the file cannot be written (retryable: what could not be written is lost, the next fragment begins a
+    /// new file), or when a decoder configuration cannot be read.
+    pub fn push(&mut self, event: &MediaEvent) -> Result<Vec<Fragment>> {
+        let mut closed = Vec::new();
+        match event {
+            MediaEvent::VideoConfig(config) => {
+                let config = entry::with_dimensions(config.clone());
+                entry::video(&config)?;
+                if self.tracks.video.as_ref() != Some(&config) {
+                    // The old configuration heads what is still open.
+                    let written = self.begin_file(self.tracks.video.is_some(), &mut closed);
+                    self.tracks.video = Some(config);
+                    written?;
+                }
+            }
+            MediaEvent::AudioConfig(config) => {
+                if self.tracks.audio.as_ref() != Some(config) {
+                    let written = self.begin_file(self.tracks.audio.is_some(), &mut closed);
+                    let frame = aac::frame_ticks(config, config.sample_rate.max(1));
+                    self.audio = Clock::audio(config.sample_rate.max(1), frame);
+                    self.tracks.audio = Some(config.clone());
+                    written?;
+                }
+            }
+            MediaEvent::Video(packet) if self.tracks.video.is_some() => self.take_video(packet, &mut closed)?,
+            MediaEvent::Audio(packet) if self.tracks.audio.is_some() => self.take_audio(packet, &mut closed)?,
+            MediaEvent::Video(_) | MediaEvent::Audio(_) => {
+                metrics::counter!("crest_segment_packets_dropped_total", "cause" => "no_configuration").increment(1);
+            }
+        }
+        Ok(closed)
+    }
+
+    /// Closes the open fragment and file.
+    pub fn finish(&mut self) -> Result<Vec<Fragment>> {
+        let mut closed = Vec::new();
+        self.close(None, &mut closed)?;
+        self.output.end_file();
+        Ok(closed)
+    }
+
+    /// What follows needs another header: closes what is open, and the file with it. While the first packets
+    /// wait for just such a configuration, there is nothing to close.
+    fn begin_file(&mut self, replaces: bool, closed: &mut Vec<Fragment>) -> Result<()> {
+        if self.waiting && !replaces {
+            return Ok(());
+        }
+        let result = self.close(None, closed);
+        self.output.end_file();
+        result
+    }
+
+    fn take_video(&mut self, packet: &Packet, closed: &mut Vec<Fragment>) -> Result<()> {
+        let pending = self.video.take(packet);
+        let mut written = Ok(());
+        let picture_ends = packet.keyframe && !self.open.video.is_empty();
+        if self.may_close() && (picture_ends || self.is_full(packet, self.config.fragment)) {
+            written = self.close(Some(&pending), closed);
+            self.output.rotate(packet.pts, self.config.segment, packet.keyframe);
+        }
+        self.open.bytes += packet.data.len() as u64;
+        self.open.video.push(pending);
+        written
+    }
+
+    fn take_audio(&mut self, packet: &Packet, closed: &mut Vec<Fragment>) -> Result<()> {
+        // Beside a picture that arrives, the picture decides; one that has stopped must not hold the sound.
+        let mut limit = self.config.fragment;
+        if self.tracks.video.is_some() {
+            limit = Span(limit.0.saturating_mul(2));
+        }
+        let pending = self.audio.take(packet);
+        let mut written = Ok(());
+        if self.may_close() && self.is_full(packet, limit) {
+            written = self.close(None, closed);
+            self.output.rotate(packet.pts, self.config.segment, self.tracks.video.is_none());
+        }
+        self.open.bytes += packet.data.len() as u64;
+        self.open.audio.push(pending);
+        written
+    }
+
+    /// Whether the file has begun, or may begin now.
+    fn may_close(&mut self) -> bool {
+        if self.waiting {
+            let both = self.tracks.video.is_some() && self.tracks.audio.is_some();
+            let last = [self.open.video.last(), self.open.audio.last()].into_iter().flatten().map(|p| p.at).max();
+            let waited = last.unwrap_or_default() - self.open.first().unwrap_or_default();
+            self.waiting = !both && waited.nanos() < WAIT_NANOS && self.open.bytes < self.config.fragment_bytes;
+        }
+        !self.waiting
+    }
+
+    fn is_full(&self, next: &Packet, limit: Span) -> bool {
+        let Some(first) = self.open.first() else { return false };
+        let limit = i64::try_from(limit.0.as_nanos()).unwrap_or(i64::MAX);
+        let size = self.open.bytes + next.data.len() as u64;
+        next.dts.nanos().saturating_sub(first.nanos()) >= limit || size > self.config.fragment_bytes
+    }
+
+    /// Writes the open fragment. `next` is the video packet that follows it; sound that belongs beside that one
+    /// stays for the next fragment.
+    fn close(&mut self, next: Option<&Pending>, closed: &mut Vec<Fragment>) -> Result<()> {
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        self.waiting = false;
+        let mut open = std::mem::take(&mut self.open);
+        if let Some(next) = next {
+            let (now, later) = open.audio.into_iter().partition(|p: &Pending| p.at < next.at);
+            open.audio = now;
+            self.open.bytes = later.iter().map(|p: &Pending| p.data.len() as u64).sum();
+            self.open.audio = later;
+        }
+        let video: Vec<Sample> = self.video.samples(&open.video, next);
+        let audio: Vec<Sample> = self.audio.samples(&open.audio, self.open.audio.first());
+        let ends = self.video.ends(&open.video, &video).chain(self.audio.ends(&open.audio, &audio));
+        let end = ends.max().unwrap_or_default();
+        let start = open.video.iter().chain(&open.audio).map(|p| p.at).min().unwrap_or_default();
+        let keyframe = open.video.first().is_none_or(|p| p.keyframe);
+        if open.video.is_empty() && open.audio.is_empty() {
+            return Ok(());
+        }
+        closed.push(self.output.write(&self.tracks, &[(VIDEO, video), (AUDIO, audio)], (start, end), keyframe)?);
+        Ok(())
+    }
+}

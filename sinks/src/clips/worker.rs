@@ -1,0 +1,188 @@
+//! Leases clip jobs, waits for their media, has them built and tells what became of them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crest_core::highlight::{HighlightState, StoredHighlight};
+use crest_core::job::{Job, JobKind};
+use crest_core::{Error, HighlightId, Result};
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::build::{self, Built};
+use crate::{millis, now};
+
+/// How long a job is leased: longer than any cut takes.
+const LEASE: Duration = Duration::from_secs(120);
+/// How long a build under way may go on after the shutdown.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long after the end of a session its last fragment may turn up in the index.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Pause after the first failure; one more of it after each further one.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// One of the workers.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+}
+
+/// What became of a job, as the metric names it; `None` where it goes on waiting.
+type Outcome = Option<&'static str>;
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Works until `shutdown`. A build that does not end soon after it is put back.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            let at = now();
+            let leased = self.shared.store.lease_job(JobKind::Clip, at, at.plus_millis(millis(LEASE))).await;
+            match leased {
+                Ok(Some(job)) => self.process(&job, &shutdown).await,
+                Ok(None) => self.pause(&shutdown).await,
+                Err(error) => {
+                    self.complain(&error, "clip jobs cannot be leased; trying again");
+                    self.pause(&shutdown).await;
+                }
+            }
+        }
+    }
+
+    async fn pause(&self, shutdown: &CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(self.shared.config.poll.0) => {}
+        }
+    }
+
+    async fn process(&self, job: &Job, shutdown: &CancellationToken) {
+        let deadline = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        let done = tokio::select! {
+            done = self.work(job) => done,
+            () = deadline => {
+                self.shared.store.requeue_job(&job.id, now(), "crest stopped while it ran").await.map(|()| None)
+            }
+        };
+        match done {
+            Ok(Some(outcome)) => {
+                self.shared.progress.forget(&job.id);
+                metrics::counter!("crest_clips_total", "outcome" => outcome).increment(1);
+            }
+            Ok(None) => {}
+            // The job is leased again when its lease has run out.
+            Err(error) => self.complain(&error, "how a clip job went cannot be noted"),
+        }
+    }
+
+    async fn work(&self, job: &Job) -> Result<Outcome> {
+        let Shared { store, links, .. } = &*self.shared;
+        let stored = match self.wanted(job).await {
+            Ok(Ok(stored)) => stored,
+            Ok(Err(reason)) => return store.cancel_job(&job.id, reason).await.map(|()| Some("cancelled")),
+            Err(error) => return self.again(job, &error).await,
+        };
+        match self.must_wait(job, &stored).await {
+            Ok(false) => {}
+            Ok(true) => {
+                let at = now().plus_millis(millis(self.shared.config.poll.0));
+                return store.requeue_job(&job.id, at, "waits for media to be stored").await.map(|()| None);
+            }
+            Err(error) => return self.again(job, &error).await,
+        }
+        let started = Instant::now();
+        match build::build(&self.shared, &stored).await {
+            Ok(Built::Made(result)) => {
+                metrics::histogram!("crest_clip_build_seconds").record(started.elapsed().as_secs_f64());
+                let event = build::ready(&stored, &result, links, now());
+                match store.finish_clip(&job.id, &result, &event).await {
+                    Ok(()) => Ok(Some("ready")),
+                    Err(error) => self.overtaken(job, error).await,
+                }
+            }
+            Ok(Built::Impossible(reason)) => self.fail(job, &stored, &reason).await,
+            Err(error) => {
+                let failures = self.shared.progress.failed(&job.id, now());
+                if failures < self.shared.config.attempts {
+                    tracing::warn!(highlight_id = job.subject, stream_id = %stored.highlight.stream_id, %error, failures,
+                        "a clip could not be made; trying again");
+                    return self.put_back(job, failures, &error).await;
+                }
+                self.fail(job, &stored, &error.message).await
+            }
+        }
+    }
+
+    /// The highlight, or why no clip of it is wanted.
+    async fn wanted(&self, job: &Job) -> Result<Result<StoredHighlight, &'static str>> {
+        let id = HighlightId::from_raw(job.subject.clone());
+        Ok(match self.shared.store.highlight(&job.organization_id, &id).await? {
+            None => Err("the highlight is not there any more"),
+            Some(stored) => match stored.highlight.state {
+                HighlightState::Final | HighlightState::Failed => Ok(stored),
+                HighlightState::Deleted => Err("the highlight was deleted"),
+                HighlightState::Ready => Err("the clip is there already"),
+                HighlightState::Provisional => Err("the highlight is not decided"),
+            },
+        })
+    }
+
+    /// Whether media that the clip shows is still to be stored.
+    async fn must_wait(&self, job: &Job, stored: &StoredHighlight) -> Result<bool> {
+        let Shared { store, config, progress, .. } = &*self.shared;
+        let (stream, session) = (&stored.highlight.stream_id, stored.highlight.session);
+        let (_, to) = build::stretch(&self.shared, stored);
+        let stored_to = store.stored_to(stream, session).await?;
+        if stored_to.is_some_and(|end| end >= to) {
+            return Ok(false);
+        }
+        let sessions = store.sessions(stream).await?;
+        let row = sessions.iter().find(|row| row.session == session);
+        let ended_at = row.and_then(|row| row.ended_at);
+        if ended_at.is_some() && stored_to >= ended_at {
+            return Ok(false);
+        }
+        let over = ended_at.is_some() || row.is_none() || sessions.iter().any(|row| row.session > session);
+        let patience = if over { config.max_wait.0.min(SETTLE) } else { config.max_wait.0 };
+        let at = now();
+        Ok(at < progress.first_seen(&job.id, at).plus_millis(millis(patience)))
+    }
+
+    async fn fail(&self, job: &Job, stored: &StoredHighlight, reason: &str) -> Result<Outcome> {
+        tracing::warn!(highlight_id = job.subject, stream_id = %stored.highlight.stream_id, reason, "a clip was given up");
+        let event = build::failed(stored, reason, &self.shared.links, now());
+        match self.shared.store.fail_clip(&job.id, reason, &event).await {
+            Ok(()) => Ok(Some("failed")),
+            Err(error) => self.overtaken(job, error).await,
+        }
+    }
+
+    /// The outcome was not accepted: the highlight changed meanwhile, or the store is away.
+    async fn overtaken(&self, job: &Job, error: Error) -> Result<Outcome> {
+        if error.retryable {
+            return self.again(job, &error).await;
+        }
+        self.shared.store.cancel_job(&job.id, &error.message).await.map(|()| Some("cancelled"))
+    }
+
+    /// The store failed: no fault of the clip.
+    async fn again(&self, job: &Job, error: &Error) -> Result<Outcome> {
+        self.complain(error, "the store does not answer a clip job; trying again");
+        self.put_back(job, 1, error).await
+    }
+
+    async fn put_back(&self, job: &Job, failures: u32, error: &Error) -> Result<Outcome> {
+        let at = now().plus_millis(millis(AGAIN.saturating_mul(failures)));
+        self.shared.store.requeue_job(&job.id, at, &error.message).await.map(|()| None)
+    }
+
+    fn complain(&self, error: &Error, what: &'static str) {
+        if self.shared.quiet.may_speak() {
+            tracing::warn!(%error, "{what}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Events reach the endpoints that want them: signed, in order, again until they are taken.
+
+mod address;
+pub(crate) mod outbox;
+mod request;
+mod schedule;
+mod worker;
+
+pub(crate) use worker::Worker;

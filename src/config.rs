@@ -1,0 +1,204 @@
+//! The configuration: one TOML file, read once, and `CREST_SECTION__KEY` on top of it.
+
+use anyhow::Context;
+use crest_core::Error;
+use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The HTTP API.
+    pub http: HttpConfig,
+    /// Limits of the API.
+    pub api: crest_control_api::ApiConfig,
+    /// RTMP publishers.
+    pub rtmp: crest_ingest::RtmpConfig,
+    /// Feeds.
+    pub ingest: crest_ingest::IngestConfig,
+    /// How encoded media is cut into segments and fragments.
+    pub segments: crest_media::SegmenterConfig,
+    /// The shared decoder pool.
+    pub decoder: crest_media::KeyframePoolConfig,
+    /// How long media is kept.
+    pub retention: crest_ingest::RetentionConfig,
+    /// The bus.
+    pub bus: BusConfig,
+    /// Webhooks.
+    pub webhooks: crest_sinks::WebhooksConfig,
+    /// Clips.
+    pub clips: crest_sinks::ClipsConfig,
+    /// Logs.
+    pub log: LogConfig,
+    /// Set from `CREST_DATA_DIR`.
+    #[serde(skip)]
+    pub data_dir: PathBuf,
+    /// Set from `CREST_BOOTSTRAP_KEY`.
+    #[serde(skip)]
+    pub bootstrap_key: Option<String>,
+}
+
+/// The HTTP API.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Where to listen; port 0 picks a free one and prints it.
+    pub listen: SocketAddr,
+    /// How the API is reached from outside, for the addresses in events.
+    pub public_url: Option<String>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), public_url: None }
+    }
+}
+
+/// The bus.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BusConfig {
+    /// `embedded`.
+    pub kind: String,
+    /// Bounds of the embedded bus.
+    pub embedded: crest_bus::BusConfig,
+}
+
+impl Default for BusConfig {
+    fn default() -> Self {
+        Self { kind: "embedded".to_owned(), embedded: crest_bus::BusConfig::default() }
+    }
+}
+
+/// Logs, on standard error.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// A level, or directives such as `info,crest_ingest=debug`.
+    pub level: String,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+/// Reads the file, if one is named, and the environment.
+pub fn load(path: Option<&Path>) -> anyhow::Result<Config> {
+    let table = match path {
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+            text.parse::<Table>().map_err(|e| Error::user(format!("{} is not TOML: {e}", path.display())))?
+        }
+        None => Table::new(),
+    };
+    parse(table, std::env::vars())
+}
+
+fn parse(mut table: Table, vars: impl Iterator<Item = (String, String)>) -> anyhow::Result<Config> {
+    let (mut data_dir, mut bootstrap_key) = (PathBuf::from("crest-data"), None);
+    for (name, value) in vars {
+        match name.strip_prefix("CREST_") {
+            Some("DATA_DIR") => data_dir = PathBuf::from(value),
+            Some("BOOTSTRAP_KEY") => bootstrap_key = Some(value),
+            Some(key) if key.contains("__") => set(&mut table, &name, key, &value)?,
+            _ => {}
+        }
+    }
+    let mut config: Config = Value::Table(table).try_into().map_err(|e: toml::de::Error| {
+        Error::user(format!("the configuration is wrong: {}", e.to_string().trim().replace('\n', " ")))
+    })?;
+    config.data_dir = data_dir;
+    config.bootstrap_key = bootstrap_key.filter(|key| !key.is_empty());
+    if config.bus.kind != "embedded" {
+        let message = format!("bus.kind is '{}', but this version knows 'embedded' only", config.bus.kind);
+        return Err(Error::user(message).into());
+    }
+    Ok(config)
+}
+
+/// Keys whose values are lists.
+const LISTS: [&str; 1] = ["webhooks.retry"];
+
+/// Puts one environment override into the table.
+fn set(table: &mut Table, name: &str, key: &str, value: &str) -> Result<(), Error> {
+    let path: Vec<String> = key.split("__").map(str::to_lowercase).collect();
+    let (last, sections) = path.split_last().ok_or_else(|| Error::user(format!("{name} names no key")))?;
+    let mut section = table;
+    for part in sections {
+        let entry = section.entry(part.clone()).or_insert_with(|| Value::Table(Table::new()));
+        section = entry.as_table_mut().ok_or_else(|| Error::user(format!("{name}: '{part}' is not a section")))?;
+    }
+    let value = if LISTS.contains(&path.join(".").as_str()) {
+        Value::Array(value.split(',').map(|item| Value::String(item.trim().to_owned())).collect())
+    } else {
+        scalar(value)
+    };
+    section.insert(last.clone(), value);
+    Ok(())
+}
+
+/// A number or a truth value where the text is one, else the text.
+fn scalar(text: &str) -> Value {
+    if let Ok(number) = text.parse::<i64>() {
+        return Value::Integer(number);
+    }
+    match text {
+        "true" => Value::Boolean(true),
+        "false" => Value::Boolean(false),
+        _ => text.parse::<f64>().map_or_else(|_| Value::String(text.to_owned()), Value::Float),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn with(vars: &[(&str, &str)]) -> anyhow::Result<Config> {
+        parse(Table::new(), vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    }
+
+    #[test]
+    fn the_environment_overrides_and_other_names_are_ignored() {
+        let config = with(&[
+            ("CREST_HTTP__LISTEN", "127.0.0.1:0"),
+            ("CREST_WEBHOOKS__ALLOW_PRIVATE", "true"),
+            ("CREST_WEBHOOKS__RETRY", "1s, 5s,2m"),
+            ("CREST_DATA_DIR", "/somewhere"),
+            ("CREST_SERVICE_PORT", "ignored"),
+            ("PATH", "/bin"),
+        ])
+        .unwrap();
+        assert_eq!(config.http.listen.port(), 0);
+        assert!(config.webhooks.allow_private);
+        assert_eq!(config.webhooks.retry.len(), 3);
+        assert_eq!(config.data_dir, PathBuf::from("/somewhere"));
+    }
+
+    #[test]
+    fn an_unknown_key_and_a_wrong_value_are_named() {
+        let unknown = with(&[("CREST_HTTP__LISTNE", "127.0.0.1:0")]).unwrap_err().to_string();
+        assert!(unknown.contains("listne"), "{unknown}");
+        let wrong = with(&[("CREST_WEBHOOKS__RETRY", "soon")]).unwrap_err().to_string();
+        assert!(wrong.contains("soon"), "{wrong}");
+        assert!(with(&[("CREST_BUS__KIND", "pigeon")]).is_err());
+    }
+}

@@ -1,0 +1,176 @@
+//! Fuse: the signals log becomes decisions, committed with their events.
+
+use crest_core::bus::{Position, Received, Start};
+use crest_core::event::{Event, EventType};
+use crest_core::highlight::Decision;
+use crest_core::signal::SignalBatch;
+use crest_core::store::{FusionCommit, Snapshot};
+use crest_core::topic::Topic;
+use crest_core::view::{HighlightView, Links};
+use crest_core::{Result, StreamId, WallTime};
+use crest_fusion::{DimensionSet, STATE_VERSION, StreamFusion};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{insist, next};
+use crate::serve::Parts;
+
+/// The consumer group of fusion.
+const GROUP: &str = "fuse";
+/// Records of a stream between two snapshots.
+const SNAPSHOT_EVERY: u64 = 256;
+
+/// One stream's fusion and how far its last snapshot goes.
+struct Running {
+    fusion: StreamFusion,
+    /// Records up to and with this position are in the state.
+    position: Option<Position>,
+    /// The first record that is in the state and in no snapshot.
+    unsaved_from: Option<Position>,
+    since_snapshot: u64,
+}
+
+/// Runs until shutdown.
+pub async fn run(parts: Parts) -> anyhow::Result<()> {
+    let shutdown = parts.shutdown.clone();
+    let Some((snapshots, committed)) = insist("reading fusion's state", &shutdown, || parts.store.fusion_state()).await
+    else {
+        return Ok(());
+    };
+    let mut streams = BTreeMap::new();
+    for snapshot in snapshots {
+        if let Some(running) = restore(&snapshot) {
+            streams.insert(snapshot.stream_id, running);
+        }
+    }
+    let start = committed.map_or(Start::At(0), |position| Start::At(position + 1));
+    let mut subscription = parts.bus.subscribe(Topic::Signals, GROUP, start).await?;
+    while let Some(received) = next(&mut subscription, &shutdown).await {
+        let Some(last) = received.last().map(|r| r.position) else { continue };
+        let now = WallTime(jiff::Timestamp::now().as_millisecond());
+        let mut commit = FusionCommit::default();
+        for item in &received {
+            if let Err(error) = apply(&mut streams, item, &parts.links, now, &mut commit) {
+                parts.bus.dead_letter(Topic::Signals, item, &error.message).await?;
+            }
+        }
+        conclude(&mut streams, last, &mut commit)?;
+        let acknowledged = commit.position;
+        let told = commit.decisions.len();
+        if told > 0 || !commit.snapshots.is_empty() || !commit.finished.is_empty() {
+            let attempt = || parts.store.commit_fusion(&commit, now);
+            if insist("committing decisions", &shutdown, attempt).await.is_none() {
+                break;
+            }
+            metrics::counter!("crest_decisions_total").increment(told as u64);
+            if let Some(position) = acknowledged {
+                subscription.acknowledge(position).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A state of another version is not read: the stream is rebuilt from the log that is left.
+fn restore(snapshot: &Snapshot) -> Option<Running> {
+    if snapshot.version != STATE_VERSION {
+        tracing::warn!(stream_id = %snapshot.stream_id, version = snapshot.version, "fusion state of another version");
+        return None;
+    }
+    match StreamFusion::restore(&snapshot.state) {
+        Ok(fusion) => Some(Running { fusion, position: Some(snapshot.position), unsaved_from: None, since_snapshot: 0 }),
+        Err(error) => {
+            tracing::error!(stream_id = %snapshot.stream_id, %error, "fusion state cannot be read");
+            None
+        }
+    }
+}
+
+fn apply(
+    streams: &mut BTreeMap<StreamId, Running>,
+    item: &Received,
+    links: &Links,
+    now: WallTime,
+    commit: &mut FusionCommit,
+) -> Result<()> {
+    let batch = SignalBatch::decode(&item.record.payload)?;
+    let stream = &item.record.key;
+    let running = streams.entry(stream.clone()).or_insert_with(|| Running {
+        fusion: StreamFusion::new(batch.organization_id.clone(), stream.clone(), DimensionSet::default()),
+        position: None,
+        unsaved_from: None,
+        since_snapshot: 0,
+    });
+    if running.position.is_some_and(|position| item.position <= position) {
+        return Ok(());
+    }
+    // A decision that closes a session is about the session that was open before this record.
+    let before = running.fusion.open_session();
+    let outcome = running.fusion.apply(&batch);
+    let after = running.fusion.open_session();
+    running.position = Some(item.position);
+    running.unsaved_from.get_or_insert(item.position);
+    running.since_snapshot += 1;
+    metrics::counter!("crest_signals_total").increment(batch.entries.len() as u64);
+    for decision in outcome.decisions {
+        let highlight = decision.highlight();
+        let started = [before, after].into_iter().flatten().find(|(session, _)| *session == highlight.session);
+        let event = event(&decision, started.map_or(now, |(_, wall)| wall), links, now);
+        tracing::info!(
+            stream_id = %stream,
+            highlight_id = %highlight.id,
+            state = highlight.state.name(),
+            score = highlight.score,
+            start_s = highlight.start.secs_f64(),
+            reason = highlight.reason,
+            "highlight decided"
+        );
+        commit.decisions.push((decision, event));
+    }
+    Ok(())
+}
+
+/// What is told of a decision. A final one is told when its clip is ready.
+fn event(decision: &Decision, session_started_at: WallTime, links: &Links, now: WallTime) -> Option<Event> {
+    let event_type = match decision {
+        Decision::Detected { .. } => EventType::HighlightDetected,
+        Decision::Updated { .. } => EventType::HighlightUpdated,
+        Decision::Deleted { .. } => EventType::HighlightDeleted,
+        Decision::Finalized { .. } => return None,
+    };
+    let highlight = decision.highlight();
+    let view = HighlightView::of_decision(highlight, session_started_at, links);
+    Some(view.event(&highlight.organization_id, event_type, now))
+}
+
+/// Adds the snapshots that are due and the streams that are over, and says from where the log is
+/// still needed.
+fn conclude(
+    streams: &mut BTreeMap<StreamId, Running>,
+    last: Position,
+    commit: &mut FusionCommit,
+) -> anyhow::Result<()> {
+    let decided: BTreeSet<&StreamId> = commit.decisions.iter().map(|(d, _)| &d.highlight().stream_id).collect();
+    let mut snapshots = Vec::new();
+    for (stream, running) in streams.iter_mut() {
+        // With a decision goes the state that made it, so that it is not derived twice.
+        let due = running.since_snapshot >= SNAPSHOT_EVERY || (decided.contains(stream) && running.since_snapshot > 0);
+        if let (true, true, Some(position)) = (due, running.fusion.is_open(), running.position) {
+            let state = running.fusion.snapshot()?;
+            snapshots.push(Snapshot { stream_id: stream.clone(), position, version: STATE_VERSION, state });
+            (running.since_snapshot, running.unsaved_from) = (0, None);
+        }
+    }
+    commit.snapshots = snapshots;
+    let over: Vec<StreamId> = streams.iter().filter(|(_, r)| !r.fusion.is_open()).map(|(s, _)| s.clone()).collect();
+    for stream in over {
+        streams.remove(&stream);
+        commit.finished.push(stream);
+    }
+    // The log is needed from the first record that no snapshot holds.
+    let unsaved = streams.values().filter_map(|r| r.unsaved_from).min();
+    commit.position = match unsaved {
+        Some(first) => first.checked_sub(1),
+        None => Some(last),
+    };
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! The roles: each is a loop between the bus and a stage.
+
+pub mod analyze;
+pub mod api;
+pub mod deliver;
+pub mod fuse;
+pub mod ingest;
+
+use crest_core::Result;
+use crest_core::bus::{Received, Subscription};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Records taken from the bus at once.
+const BATCH: usize = 256;
+
+/// The next records, or `None` when it is time to stop. A bus that fails is asked again after a
+/// second.
+async fn next(subscription: &mut Box<dyn Subscription>, shutdown: &CancellationToken) -> Option<Vec<Received>> {
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return None,
+            received = subscription.next(BATCH) => match received {
+                Ok(received) => return Some(received),
+                Err(error) => tracing::error!(%error, "cannot read from the bus; trying again in 1 s"),
+            },
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Runs `attempt` until it succeeds, waiting a second in between, or until it is time to stop.
+async fn insist<T, F>(what: &str, shutdown: &CancellationToken, mut attempt: impl FnMut() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    loop {
+        match attempt().await {
+            Ok(value) => return Some(value),
+            Err(error) => tracing::error!(%error, "{what} failed; trying again in 1 s"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
