@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod demo;
 mod eval;
 mod process;
 mod roles;
@@ -38,8 +39,11 @@ fn run(command: Command) -> anyhow::Result<bool> {
             process::run(&request).map(|()| true)
         }
         Command::Demo { seed, bus, out } => {
-            let _ = (seed, bus, out);
-            anyhow::bail!("not yet")
+            let bus = match bus {
+                cli::BusKind::Embedded => "embedded",
+                cli::BusKind::Kafka => "kafka",
+            };
+            runtime()?.block_on(demo::run(demo::DemoOptions { seed, bus: bus.to_owned(), out }))
         }
         Command::Eval { predictions, labels } => eval::run(&predictions, &labels).map(|()| true),
         Command::Openapi => {

@@ -98,6 +98,7 @@ impl SessionFusion {
                 break;
             }
         }
+        self.take_marks(set, &mut outcome.decisions);
     }
 
     fn fast_tick(&mut self, set: &DimensionSet, tick: Bucket, score: f64, out: &mut Vec<Decision>) {
@@ -110,10 +111,15 @@ impl SessionFusion {
             Step::Closed(span) => self.decider.settle(&span),
             Step::None => {}
         }
-        let due = |at: &MediaTime| at.bucket() <= tick;
-        let marks: Vec<MediaTime> = self.marks.iter().copied().filter(due).collect();
-        self.marks.retain(|at| !due(at));
-        for at in marks {
+    }
+
+    /// Marks whose instant the media have passed.
+    fn take_marks(&mut self, set: &DimensionSet, out: &mut Vec<Decision>) {
+        let known = self.window.fast_known();
+        let (due, later) = std::mem::take(&mut self.marks).into_iter().partition(|at| at.bucket() < known);
+        self.marks = later;
+        let due: Vec<MediaTime> = due;
+        for at in due {
             self.decider.mark(set, at, out);
         }
     }

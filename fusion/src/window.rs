@@ -131,6 +131,11 @@ impl Window {
         active.min().map_or(Bucket::new(0), |to| to.bucket())
     }
 
+    /// The first tick that is not fast known yet.
+    pub fn fast_known(&self) -> Bucket {
+        self.fast_next
+    }
+
     /// The next tick that is fast known, with its score from the media alone (`None` where there are
     /// none).
     pub fn next_fast(&mut self, set: &DimensionSet, everything: bool) -> Option<(Bucket, Option<f64>)> {

@@ -103,7 +103,11 @@ fn poisson(rng: &mut Rng, mean: f64) -> u32 {
 pub fn write(lines: &[Line], path: &Path) -> anyhow::Result<()> {
     let mut text = String::new();
     for line in lines {
-        let _ = writeln!(text, "{}", json!({"t": (line.at_s * 1000.0).round() / 1000.0, "user": line.user, "text": line.text}));
+        let _ = writeln!(
+            text,
+            "{}",
+            json!({"t": (line.at_s * 1000.0).round() / 1000.0, "user": line.user, "text": line.text})
+        );
     }
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
@@ -122,7 +126,9 @@ pub async fn post(api: Api, stream: String, lines: Vec<Line>, zero: Instant) -> 
         }
         let messages: Vec<_> = lines[next..next + due]
             .iter()
-            .map(|l| json!({"at": rfc3339(wall_zero + Duration::from_secs_f64(l.at_s)), "user": l.user, "text": l.text}))
+            .map(
+                |l| json!({"at": rfc3339(wall_zero + Duration::from_secs_f64(l.at_s)), "user": l.user, "text": l.text}),
+            )
             .collect();
         match api.post(&format!("/v1/streams/{stream}/chat"), &json!({"messages": messages})).await {
             Ok(_) => (next, waiting_since) = (next + due, None),

@@ -96,7 +96,7 @@ impl Receiver {
     fn check(&self, at: Instant, headers: &HeaderMap, body: &[u8]) -> Result<Option<Received>, ()> {
         let mut seen = self.lock();
         let webhook = seen.secret.as_deref().and_then(|secret| Webhook::new(secret).ok());
-        if !webhook.is_some_and(|w| w.verify(body, headers).is_ok()) {
+        if webhook.is_none_or(|w| w.verify(body, headers).is_err()) {
             seen.bad_signatures += 1;
             return Err(());
         }
@@ -145,7 +145,9 @@ mod tests {
         receiver.expect(secret);
         let body = |n: u64| format!(r#"{{"type":"highlight.ready","data":{{"sequence":{n}}}}}"#);
         let now = Instant::now();
-        let check = |secret: &str, id: &str, n| anyhow::Ok(receiver.check(now, &signed(secret, id, &body(n))?, body(n).as_bytes()));
+        let check = |secret: &str, id: &str, n| {
+            anyhow::Ok(receiver.check(now, &signed(secret, id, &body(n))?, body(n).as_bytes()))
+        };
         assert!(matches!(check(secret, "a", 1)?, Ok(Some(_))));
         assert!(matches!(check(secret, "a", 1)?, Ok(None)));
         assert!(check(other, "b", 2)?.is_err());

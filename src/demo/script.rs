@@ -164,6 +164,6 @@ mod tests {
         let some = |what: &dyn Fn(&Script) -> bool| scripts.iter().filter(|s| what(s)).count() > 10;
         assert!(some(&|s| s.moments[0].kind == Kind::Decoy) && some(&|s| s.moments[0].kind == Kind::Visual));
         assert!(some(&|s| s.moments.len() == 5) && some(&|s| s.moments.len() == 7));
-        assert!(some(&|s| s.duration_s < 115.0) && some(&|s| s.duration_s > 130.0));
+        assert!(some(&|s| s.duration_s < 122.0) && some(&|s| s.duration_s > 130.0));
     }
 }

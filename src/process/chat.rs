@@ -38,8 +38,9 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<ChatMessage>> {
 }
 
 fn parse(line: &str) -> Result<ChatMessage, Error> {
-    let line: Line = serde_json::from_str(line)
-        .map_err(|e| Error::user(format!("not a chat message ({e}); expected {{\"t\": seconds, \"user\", \"text\"}}")))?;
+    let line: Line = serde_json::from_str(line).map_err(|e| {
+        Error::user(format!("not a chat message ({e}); expected {{\"t\": seconds, \"user\", \"text\"}}"))
+    })?;
     if !line.t.is_finite() || !(0.0..=1e7).contains(&line.t) {
         return Err(Error::user(format!("t is {}, but must be seconds from the start", line.t)));
     }

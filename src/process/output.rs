@@ -86,7 +86,8 @@ fn candidates(highlights: &[Entry], scores: &[ScoredTick]) -> Vec<Candidate> {
     for (index, tick) in scores.iter().enumerate() {
         let around = &scores[index.saturating_sub(CANDIDATE_REACH)..scores.len().min(index + CANDIDATE_REACH + 1)];
         let earlier = index.min(CANDIDATE_REACH);
-        let best = around.iter().enumerate().all(|(i, t)| t.score < tick.score || (t.score == tick.score && i >= earlier));
+        let best =
+            around.iter().enumerate().all(|(i, t)| t.score < tick.score || (t.score == tick.score && i >= earlier));
         let peak_s = (tick.bucket.start() + MediaTime::from_nanos(BUCKET_NANOS / 2)).secs_f64();
         let part = highlights.iter().any(|h| h.start_s - reach_s <= peak_s && peak_s <= h.end_s + reach_s);
         if best && !part && tick.score >= CANDIDATE_FLOOR {

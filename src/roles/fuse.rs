@@ -77,7 +77,9 @@ fn restore(snapshot: &Snapshot) -> Option<Running> {
         return None;
     }
     match StreamFusion::restore(&snapshot.state) {
-        Ok(fusion) => Some(Running { fusion, position: Some(snapshot.position), unsaved_from: None, since_snapshot: 0 }),
+        Ok(fusion) => {
+            Some(Running { fusion, position: Some(snapshot.position), unsaved_from: None, since_snapshot: 0 })
+        }
         Err(error) => {
             tracing::error!(stream_id = %snapshot.stream_id, %error, "fusion state cannot be read");
             None

@@ -11,6 +11,8 @@ use rtmp_rs::{AuthResult, RegistryConfig, RtmpHandler, ServerConfig, StreamRegis
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
@@ -21,8 +23,14 @@ use tracing::subscriber::NoSubscriber;
 
 use super::APPLICATION;
 use super::flv::{Skip, TagKind, TagParser};
+use super::guard::{self, Guard};
 use crate::config::RtmpConfig;
 use crate::publish::{Publication, Publishers};
+
+/// Bytes that a peer may announce before it is known: commands are a few hundred.
+const STRANGER: usize = 64 * 1024;
+/// How long a closed connection may take to deliver what was sent on it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves one connection until it ends, is not wanted any more, or says nothing for too long.
 pub(super) async fn serve(
@@ -33,13 +41,18 @@ pub(super) async fn serve(
     publishers: Arc<dyn Publishers>,
     shutdown: CancellationToken,
 ) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
-    }
+    let (inside, outside) = match socket.set_nodelay(true).map(|()| guard::pair()) {
+        Ok(pair) => match pair.await {
+            Ok(pair) => pair,
+            Err(error) => return tracing::warn!(%peer, %error, "an RTMP connection could not be served"),
+        },
+        Err(error) => return tracing::debug!(%peer, %error, "an RTMP connection was lost at once"),
+    };
     let (deadline, deadlines) = watch::channel(Instant::now() + config.handshake.0);
     let handler = Arc::new(Handler {
         peer,
         publishers,
+        allowance: Arc::new(AtomicUsize::new(STRANGER)),
         max_frame: usize::try_from(config.max_frame.as_u64()).unwrap_or(usize::MAX),
         idle: config.idle,
         deadline,
@@ -57,22 +70,49 @@ pub(super) async fn serve(
     // A registry of its own: nobody plays from here, and it goes with the connection.
     let registry = RegistryConfig { broadcast_capacity: 1, max_gop_size: 0, ..RegistryConfig::default() };
     let registry = Arc::new(StreamRegistry::with_config(registry));
-    let mut connection = Connection::new(number, socket, peer, server, Arc::clone(&handler), registry);
-    metrics::gauge!("crest_rtmp_connections").increment(1.0);
+    let guard = Guard::new(Arc::clone(&handler.allowance));
+    let mut relay = Box::pin(guard::relay(socket, outside, guard));
+    let mut relayed = false;
+    let mut connection = Connection::new(number, inside, peer, server, Arc::clone(&handler), registry);
+    let counted = Counted::new();
     let reason = tokio::select! {
         result = connection.run().with_subscriber(NoSubscriber::default()) => match result {
             Ok(()) => "the connection was closed".to_owned(),
             Err(error) => format!("the connection broke: {error}"),
         },
+        outcome = &mut relay => {
+            relayed = true;
+            outcome.err().map_or_else(|| "the connection was closed".to_owned(), |violation| violation.to_string())
+        }
         () = handler.unwanted.cancelled() => "disconnected".to_owned(),
         () = shutdown.cancelled() => "server stopped".to_owned(),
         () = silence(deadlines) => "nothing was received for too long".to_owned(),
     };
     drop(connection);
-    metrics::gauge!("crest_rtmp_connections").decrement(1.0);
+    if !relayed {
+        // The last words, a refusal's reason among them, are still on their way.
+        let _ = tokio::time::timeout(LAST_WORDS, relay).await;
+    }
+    drop(counted);
     match handler.state.lock().await.take() {
         Some(publishing) => publishing.publication.close(reason).await,
         None => tracing::debug!(%peer, "an RTMP connection ended without publishing"),
+    }
+}
+
+/// An open connection in the metrics, even if the library panics.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        metrics::gauge!("crest_rtmp_connections").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!("crest_rtmp_connections").decrement(1.0);
     }
 }
 
@@ -99,6 +139,8 @@ struct Publishing {
 struct Handler {
     peer: SocketAddr,
     publishers: Arc<dyn Publishers>,
+    /// What the guard lets the peer announce.
+    allowance: Arc<AtomicUsize>,
     max_frame: usize,
     idle: crest_core::units::Span,
     deadline: watch::Sender<Instant>,
@@ -125,6 +167,7 @@ impl Handler {
                 });
                 let parser = TagParser::new(self.max_frame);
                 *state = Some(Publishing { publication, parser, told: HashSet::new() });
+                self.allowance.store(self.max_frame.saturating_mul(3).max(STRANGER), Ordering::Relaxed);
                 // From here on another limit holds, which may be the shorter one.
                 self.deadline.send_replace(Instant::now() + self.idle.0);
                 AuthResult::Accept

@@ -3,6 +3,7 @@
 
 mod connection;
 pub mod flv;
+mod guard;
 
 use async_trait::async_trait;
 use crest_core::{Error, Result};

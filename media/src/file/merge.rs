@@ -3,6 +3,7 @@
 use crest_core::codec::MediaEvent;
 use crest_core::{Error, MediaTime, Result};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ pub(super) enum Step {
 pub(super) struct Merge {
     state: Mutex<State>,
     changed: Condvar,
+    plain_times: AtomicBool,
 }
 
 #[derive(Default)]
@@ -50,7 +52,16 @@ struct Track {
 
 impl Merge {
     pub(super) fn new() -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new() }
+        Self { state: Mutex::default(), changed: Condvar::new(), plain_times: AtomicBool::new(false) }
+    }
+
+    /// The container's packets carry its own timeline; segments are not to be applied to it.
+    pub(super) fn use_plain_times(&self) {
+        self.plain_times.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_plain_times(&self) -> bool {
+        self.plain_times.load(Ordering::Relaxed)
     }
 
     /// Announces a track; its number is the order among equals.

@@ -45,6 +45,14 @@ pub(super) fn build(source: &Source, merge: &Arc<Merge>) -> Result<gst::Pipeline
             gst::BusSyncReply::Drop
         });
     }
+    // Its first segment begins at the track's first packet, the next one at zero: running time would put the two
+    // tracks out of step. What its packets say is right.
+    let on_element = Arc::clone(merge);
+    pipeline.connect_deep_element_added(move |_, _, element| {
+        if element.factory().is_some_and(|factory| factory.name() == "matroskademux") {
+            on_element.use_plain_times();
+        }
+    });
     // Playlists would be followed to other addresses by elements that are not fit for it.
     parse.connect("autoplug-continue", false, |values| {
         let caps = values.get(2).and_then(|v| v.get::<gst::Caps>().ok());
@@ -114,20 +122,17 @@ fn expose(pipeline: &gst::Pipeline, pad: &gst::Pad, taken: &mut Vec<&'static str
 fn sink(kind: Kind, merge: &Arc<Merge>) -> gst_app::AppSink {
     let track = merge.add_track();
     let (on_sample, on_end) = (Arc::clone(merge), Arc::clone(merge));
-    let mut converter = Converter::new(kind);
-    let converter = Arc::new(Mutex::new((move |sample: Option<&gst::Sample>| match sample {
-        Some(sample) => converter.convert(sample),
-        None => converter.finish(),
-    }, ())));
+    let converter = Arc::new(Mutex::new(Converter::new(kind)));
     let at_end = Arc::clone(&converter);
     let callbacks = gst_app::AppSinkCallbacks::builder()
         .new_sample(move |sink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-            let events = (converter.lock().unwrap_or_else(PoisonError::into_inner).0)(Some(&sample));
+            let mut converter = converter.lock().unwrap_or_else(PoisonError::into_inner);
+            let events = converter.convert(&sample, on_sample.has_plain_times());
             if on_sample.put(track, events) { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Flushing) }
         })
         .eos(move |_| {
-            let events = (at_end.lock().unwrap_or_else(PoisonError::into_inner).0)(None);
+            let events = at_end.lock().unwrap_or_else(PoisonError::into_inner).finish();
             on_end.put(track, events);
             on_end.end(track);
         })

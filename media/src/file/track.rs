@@ -4,6 +4,8 @@ use bytes::Bytes;
 use crest_core::MediaTime;
 use crest_core::codec::{AudioCodec, AudioConfig, MediaEvent, Packet, VideoCodec, VideoConfig};
 use gstreamer as gst;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 
 /// A kind of track that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,15 +16,17 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// The kind of a track with these caps; they may still leave open what its packets will say.
     pub(super) fn of(caps: &gst::CapsRef) -> Option<Self> {
-        let structure = caps.structure(0)?;
-        match structure.name().as_str() {
+        match caps.structure(0)?.name().as_str() {
             "video/x-h264" => Some(Self::H264),
             "video/x-h265" => Some(Self::H265),
             "audio/mpeg" => {
-                let version = structure.get::<i32>("mpegversion").unwrap_or(0);
-                let format = structure.get::<String>("stream-format").unwrap_or_default();
-                (matches!(version, 2 | 4) && format != "loas").then_some(Self::Aac)
+                let aac = gst::Caps::builder("audio/mpeg")
+                    .field("mpegversion", gst::List::new([2_i32, 4]))
+                    .field("stream-format", gst::List::new(["raw", "adts", "adif"]))
+                    .build();
+                caps.can_intersect(&aac).then_some(Self::Aac)
             }
             _ => None,
         }
@@ -57,53 +61,94 @@ impl Kind {
 /// Events with their decoding times.
 pub(super) type Events = Vec<(MediaTime, MediaEvent)>;
 
+/// Frames that are looked at to find decoding times which the container does not say: H.264 allows 16 in between.
+const WINDOW: usize = 17;
+
 /// Turns a track's samples into events.
 pub(super) struct Converter {
     kind: Kind,
     announced: Option<MediaEvent>,
     last: Option<MediaTime>,
+    /// Whether the container says decoding times; known from the first packet on.
+    has_dts: Option<bool>,
+    held: VecDeque<(Option<MediaEvent>, Packet)>,
+    /// Presentation times of what is held, smallest first.
+    times: BinaryHeap<Reverse<MediaTime>>,
+    /// How long before presentation decoding must happen.
+    delay: Option<MediaTime>,
 }
 
 impl Converter {
     pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, announced: None, last: None }
+        Self {
+            kind,
+            announced: None,
+            last: None,
+            has_dts: None,
+            held: VecDeque::new(),
+            times: BinaryHeap::new(),
+            delay: None,
+        }
     }
 
-    /// The events of one sample: its configuration where that is new, and the packet.
-    pub(super) fn convert(&mut self, sample: &gst::Sample) -> Events {
-        let mut events = Vec::new();
+    /// The events of one sample: its configuration where that is new, and the packet. `plain` times are taken as
+    /// they stand, others as the sample's segment places them.
+    pub(super) fn convert(&mut self, sample: &gst::Sample, plain: bool) -> Events {
+        let mut events = Events::new();
         let Some(buffer) = sample.buffer() else { return events };
-        let segment = sample.segment().and_then(|s| s.downcast_ref::<gst::ClockTime>());
-        let at = |time: Option<gst::ClockTime>| {
-            let running = segment.and_then(|s| s.to_running_time_full(time?))?;
-            let nanos = |t: gst::ClockTime| i64::try_from(t.nseconds()).unwrap_or(i64::MAX);
-            Some(MediaTime::from_nanos(match running {
-                gst::Signed::Positive(t) => nanos(t),
-                gst::Signed::Negative(t) => -nanos(t),
-            }))
-        };
-        let (pts, dts) = (at(buffer.pts()), at(buffer.dts()));
-        eprintln!("{:?} pts {:?} dts {:?} key {}", self.kind, pts, dts, !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT));
-        let Some(pts) = pts.or(dts) else { return events };
-        let dts = dts.unwrap_or(pts);
-        if let Some(config) = sample.caps().and_then(|caps| self.config(caps))
-            && self.announced.as_ref() != Some(&config)
-        {
-            self.announced = Some(config.clone());
-            events.push((dts, config));
-        }
+        let segment = sample.segment().and_then(|s| s.downcast_ref::<gst::ClockTime>()).filter(|_| !plain);
+        let (pts, dts) = (placed(buffer.pts(), segment), placed(buffer.dts(), segment));
+        let Some(presented) = pts.or(dts).or(self.last) else { return events };
         let Ok(map) = buffer.map_readable() else { return events };
+        let config = sample.caps().and_then(|caps| self.config(caps));
+        let config = config.filter(|config| self.announced.as_ref() != Some(config));
+        if config.is_some() {
+            self.announced.clone_from(&config);
+        }
         let keyframe = self.kind == Kind::Aac || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        let packet = Packet { pts, dts, keyframe, data: Bytes::copy_from_slice(&map) };
-        self.last = Some(dts);
-        let event = if self.kind == Kind::Aac { MediaEvent::Audio(packet) } else { MediaEvent::Video(packet) };
-        events.push((dts, event));
+        let decoded = dts.or(self.last).unwrap_or(presented);
+        let packet = Packet { pts: presented, dts: decoded, keyframe, data: Bytes::copy_from_slice(&map) };
+        if self.kind == Kind::Aac || *self.has_dts.get_or_insert(dts.is_some()) {
+            let dts = if self.kind == Kind::Aac { presented } else { decoded };
+            self.emit(config, Packet { dts, ..packet }, &mut events);
+        } else {
+            self.times.push(Reverse(presented));
+            self.held.push_back((config, packet));
+            if self.held.len() >= WINDOW {
+                self.release(&mut events);
+            }
+        }
         events
     }
 
     /// What was held back.
     pub(super) fn finish(&mut self) -> Events {
-        Vec::new()
+        let mut events = Events::new();
+        while !self.held.is_empty() {
+            self.release(&mut events);
+        }
+        events
+    }
+
+    /// Hands out the first held frame. Frames are decoded in the order in which they come, at the times at which
+    /// frames are presented, early enough that none is presented before.
+    fn release(&mut self, events: &mut Events) {
+        let delay = *self.delay.get_or_insert_with(|| {
+            let mut times: Vec<MediaTime> = self.held.iter().map(|(_, packet)| packet.pts).collect();
+            times.sort_unstable();
+            let late = times.iter().zip(&self.held).map(|(time, (_, packet))| *time - packet.pts);
+            late.max().unwrap_or_default().max(MediaTime::ZERO)
+        });
+        if let (Some((config, packet)), Some(Reverse(time))) = (self.held.pop_front(), self.times.pop()) {
+            self.emit(config, Packet { dts: time - delay, ..packet }, events);
+        }
+    }
+
+    fn emit(&mut self, config: Option<MediaEvent>, packet: Packet, events: &mut Events) {
+        let dts = packet.dts;
+        self.last = Some(dts);
+        events.extend(config.map(|config| (dts, config)));
+        events.push((dts, if self.kind == Kind::Aac { MediaEvent::Audio(packet) } else { MediaEvent::Video(packet) }));
     }
 
     fn config(&self, caps: &gst::CapsRef) -> Option<MediaEvent> {
@@ -125,4 +170,15 @@ impl Converter {
         };
         Some(MediaEvent::VideoConfig(VideoConfig { codec, record, width: number("width"), height: number("height") }))
     }
+}
+
+/// A timestamp as its segment places it, or as it stands where there is none.
+fn placed(time: Option<gst::ClockTime>, segment: Option<&gst::FormattedSegment<gst::ClockTime>>) -> Option<MediaTime> {
+    let nanos = |t: gst::ClockTime| i64::try_from(t.nseconds()).unwrap_or(i64::MAX);
+    let time = time?;
+    let Some(segment) = segment else { return Some(MediaTime::from_nanos(nanos(time))) };
+    Some(MediaTime::from_nanos(match segment.to_running_time_full(time)? {
+        gst::Signed::Positive(t) => nanos(t),
+        gst::Signed::Negative(t) => -nanos(t),
+    }))
 }

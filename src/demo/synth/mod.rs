@@ -20,9 +20,9 @@ use super::publish::missing_ffmpeg;
 use super::script::Script;
 
 /// Width of the picture in pixels.
-pub const WIDTH: usize = 848;
+pub const WIDTH: usize = 640;
 /// Its height.
-pub const HEIGHT: usize = 480;
+pub const HEIGHT: usize = 360;
 /// Frames per second.
 pub const FRAME_RATE: u64 = 30;
 

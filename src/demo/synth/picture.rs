@@ -15,7 +15,7 @@ const KITS: [(Colour, Colour); 2] =
     [(Colour::rgb(205, 40, 50), Colour::rgb(240, 240, 240)), (Colour::rgb(45, 80, 200), Colour::rgb(20, 20, 60))];
 
 /// Width of one spectator before the audience's camera.
-const SEAT: i32 = 30;
+const SEAT: i32 = 24;
 /// How far the audience's picture reaches beyond the frame.
 const MARGIN: i32 = 40;
 
@@ -37,22 +37,28 @@ impl Painter {
         let mut rng = Rng::new(script.seed, 5);
         let greens = |r, g, b| (Colour::rgb(r, g, b), Colour::rgb(r - 8, g - 14, b - 6));
         let rows = (HEIGHT as f64 * 0.33, HEIGHT as f64 * 0.95);
-        let wide =
-            View { rows, depth: (0.0, PITCH.1), scale: (10.0, 13.0), mirrored: false, grass: greens(70, 128, 60), width: 1480 };
+        let wide = View {
+            rows,
+            depth: (0.0, PITCH.1),
+            scale: (7.5, 9.8),
+            mirrored: false,
+            grass: greens(70, 128, 60),
+            width: 1120,
+        };
         let opposite = View {
             rows: (HEIGHT as f64 * 0.25, HEIGHT as f64 * 1.1),
-            scale: (12.0, 17.0),
+            scale: (9.0, 12.8),
             mirrored: true,
             grass: greens(98, 142, 70),
-            width: 1900,
+            width: 1440,
             ..wide
         };
         let close = View {
             rows: (HEIGHT as f64 * 0.3, HEIGHT as f64 * 0.98),
             depth: (12.0, 56.0),
-            scale: (26.0, 40.0),
+            scale: (19.5, 30.0),
             grass: greens(52, 104, 46),
-            width: 4000,
+            width: 3000,
             ..wide
         };
         let views = [wide, opposite, close].map(|view| (view, view.paint(HEIGHT, &mut rng)));
@@ -152,19 +158,19 @@ impl Painter {
             score[index % 2] += i32::from(t >= goal);
             banner |= t >= goal && t < goal + 1.8;
         }
-        self.canvas.rect(20, 18, 252, 30, DARK);
-        self.canvas.rect(20, 18, 6, 30, KITS[0].0);
-        self.canvas.rect(266, 18, 6, 30, KITS[1].0);
+        self.canvas.rect(16, 12, 172, 22, DARK);
+        self.canvas.rect(16, 12, 4, 22, KITS[0].0);
+        self.canvas.rect(184, 12, 4, 22, KITS[1].0);
         let seconds = t as u64;
         let text = format!("CRE {}-{} EST", score[0], score[1]);
-        self.canvas.text(34, 26, 3, &text, WHITE);
-        self.canvas.text(182, 26, 3, &format!("{:02}:{:02}", seconds / 60, seconds % 60), Colour::rgb(245, 205, 60));
+        self.canvas.text(26, 18, 2, &text, WHITE);
+        self.canvas.text(136, 18, 2, &format!("{:02}:{:02}", seconds / 60, seconds % 60), Colour::rgb(245, 205, 60));
         if banner {
-            let blink = if (t * 5.0) as u64 % 2 == 0 { Colour::rgb(245, 205, 60) } else { WHITE };
-            let size = 16;
+            let blink = if ((t * 5.0) as u64).is_multiple_of(2) { Colour::rgb(245, 205, 60) } else { WHITE };
+            let (size, top) = (12, HEIGHT as i32 * 5 / 8);
             let left = (WIDTH as i32 - 19 * size) / 2;
-            self.canvas.rect(left - 24, 300, 19 * size + 48, 5 * size + 36, DARK);
-            self.canvas.text(left, 318, size, "GOAL!", blink);
+            self.canvas.rect(left - 18, top - 14, 19 * size + 36, 5 * size + 28, DARK);
+            self.canvas.text(left, top, size, "GOAL!", blink);
         }
     }
 }
@@ -181,14 +187,20 @@ fn person(canvas: &mut Canvas, player: &Player, index: usize, t: f64, x: f64, y:
     for side in [-1.0, 1.0] {
         let foot = x + side * stride;
         canvas.rect((foot - scale * 0.1) as i32, (y - scale * 0.55) as i32, part(0.2), part(0.55), WHITE);
-        canvas.rect((x + side * stride * 0.5 - scale * 0.16) as i32, (y - scale * 0.95) as i32, part(0.3), part(0.45), shorts);
+        canvas.rect(
+            (x + side * stride * 0.5 - scale * 0.16) as i32,
+            (y - scale * 0.95) as i32,
+            part(0.3),
+            part(0.45),
+            shorts,
+        );
         let hand = x + side * (scale * 0.36) - stride * side * 0.4;
         canvas.rect((hand - scale * 0.07) as i32, (y - scale * 1.4) as i32, part(0.15), part(0.5), SKIN);
     }
     canvas.rect((x - scale * 0.3) as i32, (y - scale * 1.5) as i32, part(0.6), part(0.65), shirt);
     canvas.ellipse(x, y - scale * 1.7, scale * 0.18, scale * 0.22, SKIN);
     canvas.rect((x - scale * 0.18) as i32, (y - scale * 1.95) as i32, part(0.36), part(0.14), DARK);
-    if scale > 20.0 {
+    if scale > 15.0 {
         let number = format!("{}", index % 11 + 1);
         canvas.text((x - scale * 0.15) as i32, (y - scale * 1.38) as i32, (scale / 12.0) as i32, &number, shorts);
     }

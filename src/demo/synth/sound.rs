@@ -127,7 +127,11 @@ pub fn write(script: &Script, path: &Path) -> std::io::Result<()> {
             if since < blow.length {
                 let fade = (since / 0.004).min(1.0) * (1.0 - since / blow.length);
                 let trill = 1.0 + 0.02 * (since * 40.0 * TAU).sin();
-                let tone = if blow.noise { clap.pass(noise, 600.0, 5000.0) * 2.0 } else { (since * blow.hz * trill * TAU).sin() };
+                let tone = if blow.noise {
+                    clap.pass(noise, 600.0, 5000.0) * 2.0
+                } else {
+                    (since * blow.hz * trill * TAU).sin()
+                };
                 sample += blow.strength * fade * tone;
             }
         }

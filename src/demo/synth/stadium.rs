@@ -133,7 +133,13 @@ pub fn stand(canvas: &mut Canvas, bottom: i32, size: i32, rng: &mut Rng) {
                 let (x, y) = (seat * size - shift, row * size);
                 let (width, height) = (size * 3 / 4, (size * 2 / 3).min(bottom - y));
                 canvas.rect(x, y + size / 3, width, height.min(bottom - y - size / 3), SHIRTS[rng.index(SHIRTS.len())]);
-                canvas.rect(x + size / 4, y, size / 3 + 1, (size / 3 + 1).min(bottom - y), FACES[rng.index(FACES.len())]);
+                canvas.rect(
+                    x + size / 4,
+                    y,
+                    size / 3 + 1,
+                    (size / 3 + 1).min(bottom - y),
+                    FACES[rng.index(FACES.len())],
+                );
             }
         }
         row += 1;

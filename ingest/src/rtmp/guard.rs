@@ -1,0 +1,215 @@
+//! Stands between a peer and `rtmp-rs`, which reserves memory for as many and as long messages as
+//! anybody announces: 1 MB from a stranger makes it map 1 TB. The guard follows the chunk layer and
+//! lets through only what stays within bounds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// C0, C1 and C2.
+const HANDSHAKE: usize = 1 + 1536 + 1536;
+/// Chunk streams of one connection; publishers use five or so.
+const CHUNK_STREAMS: usize = 32;
+/// What the library takes for the largest chunk.
+const MAX_CHUNK: usize = 0xff_ffff;
+const SET_CHUNK_SIZE: u8 = 1;
+const ABORT: u8 = 2;
+const BUFFER: usize = 32 * 1024;
+const PAIRING: Duration = Duration::from_secs(5);
+
+/// What a peer must not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Violation {
+    #[error("too many chunk streams")]
+    ChunkStreams,
+    #[error("messages larger than allowed")]
+    TooLarge,
+    #[error("malformed RTMP chunks")]
+    Malformed,
+    #[error("the connection was lost")]
+    Lost,
+}
+
+#[derive(Debug, Default)]
+struct ChunkStream {
+    length: usize,
+    remaining: usize,
+    kind: u8,
+    extended: bool,
+    /// The first bytes of a control message.
+    control: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Expect {
+    Handshake(usize),
+    Header,
+    Data(u32, usize),
+}
+
+/// Follows the bytes that a peer sends.
+#[derive(Debug)]
+pub(super) struct Guard {
+    /// Bytes that the messages in progress may announce together.
+    allowance: Arc<AtomicUsize>,
+    announced: usize,
+    chunk_size: usize,
+    streams: HashMap<u32, ChunkStream>,
+    header: Vec<u8>,
+    expect: Expect,
+}
+
+impl Guard {
+    /// The allowance may be raised later, once the peer is known.
+    pub(super) fn new(allowance: Arc<AtomicUsize>) -> Self {
+        Self {
+            allowance,
+            announced: 0,
+            chunk_size: 128,
+            streams: HashMap::new(),
+            header: Vec::with_capacity(18),
+            expect: Expect::Handshake(HANDSHAKE),
+        }
+    }
+
+    /// Looks at the next bytes; after a violation nothing more may be let through.
+    pub(super) fn check(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
+        while let Some((&first, rest)) = bytes.split_first() {
+            match self.expect {
+                Expect::Handshake(left) => {
+                    let now = left.min(bytes.len());
+                    bytes = bytes.get(now..).unwrap_or_default();
+                    self.expect = if now == left { Expect::Header } else { Expect::Handshake(left - now) };
+                }
+                Expect::Header => {
+                    self.header.push(first);
+                    bytes = rest;
+                    self.header()?;
+                }
+                Expect::Data(id, left) => {
+                    let (now, later) = bytes.split_at(left.min(bytes.len()));
+                    bytes = later;
+                    self.data(id, left, now)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the chunk header as soon as all of it is there.
+    fn header(&mut self) -> Result<(), Violation> {
+        let (id, basic) = match *self.header.as_slice() {
+            [first, low, high, ..] if first & 0x3f == 1 => (64 + u32::from(low) + u32::from(high) * 256, 3),
+            [first, low, ..] if first & 0x3f == 0 => (64 + u32::from(low), 2),
+            [first, ..] if first & 0x3f > 1 => (u32::from(first & 0x3f), 1),
+            _ => return Ok(()),
+        };
+        let format = self.header.first().map_or(0, |first| first >> 6);
+        let fields = [11, 7, 3, 0][usize::from(format)];
+        let Some(message) = self.header.get(basic..basic + fields) else { return Ok(()) };
+        if !self.streams.contains_key(&id) && self.streams.len() >= CHUNK_STREAMS {
+            return Err(Violation::ChunkStreams);
+        }
+        let stream = self.streams.entry(id).or_default();
+        let extended = if format == 3 { stream.extended } else { message.starts_with(&[0xff; 3]) };
+        if self.header.len() < basic + fields + if extended { 4 } else { 0 } {
+            return Ok(());
+        }
+        stream.extended = extended;
+        if format != 3 && stream.remaining > 0 {
+            // The library would take the new length for the old message's.
+            return Err(Violation::Malformed);
+        }
+        if let &[_, _, _, a, b, c, kind, ..] = message {
+            stream.length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+            stream.kind = kind;
+        }
+        if stream.remaining == 0 {
+            stream.remaining = stream.length;
+            stream.control.clear();
+            self.announced += stream.length;
+            if self.announced > self.allowance.load(Ordering::Relaxed) {
+                return Err(Violation::TooLarge);
+            }
+        }
+        let now = stream.remaining.min(self.chunk_size);
+        self.header.clear();
+        self.expect = if now == 0 { Expect::Header } else { Expect::Data(id, now) };
+        Ok(())
+    }
+
+    fn data(&mut self, id: u32, left: usize, now: &[u8]) -> Result<(), Violation> {
+        self.expect = if now.len() == left { Expect::Header } else { Expect::Data(id, left - now.len()) };
+        let stream = self.streams.get_mut(&id).ok_or(Violation::Malformed)?;
+        stream.remaining = stream.remaining.saturating_sub(now.len());
+        if matches!(stream.kind, SET_CHUNK_SIZE | ABORT) {
+            let room = 4usize.saturating_sub(stream.control.len());
+            stream.control.extend_from_slice(now.get(..room.min(now.len())).unwrap_or_default());
+        }
+        if stream.remaining > 0 {
+            return Ok(());
+        }
+        self.announced = self.announced.saturating_sub(stream.length);
+        let Ok(value) = <[u8; 4]>::try_from(stream.control.as_slice()) else {
+            return if stream.control.is_empty() && !matches!(stream.kind, SET_CHUNK_SIZE | ABORT) {
+                Ok(())
+            } else {
+                Err(Violation::Malformed)
+            };
+        };
+        let value = u32::from_be_bytes(value);
+        if stream.kind == ABORT {
+            // Nobody publishes that way, and forgetting half a message is hard to follow.
+            return Err(Violation::Malformed);
+        }
+        self.chunk_size = usize::try_from(value & 0x7fff_ffff).unwrap_or(usize::MAX).min(MAX_CHUNK);
+        if self.chunk_size == 0 { Err(Violation::Malformed) } else { Ok(()) }
+    }
+}
+
+/// Two connected sockets on this machine.
+pub(super) async fn pair() -> std::io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let near = TcpStream::connect(listener.local_addr()?).await?;
+    let ours = near.local_addr()?;
+    loop {
+        let (far, from) = tokio::time::timeout(PAIRING, listener.accept()).await??;
+        // Anybody on this machine could have been faster.
+        if from == ours {
+            near.set_nodelay(true)?;
+            far.set_nodelay(true)?;
+            return Ok((near, far));
+        }
+    }
+}
+
+/// Carries bytes between the peer and the library until the library closes its end, or the peer
+/// violates the bounds.
+pub(super) async fn relay(mut peer: TcpStream, mut library: TcpStream, mut guard: Guard) -> Result<(), Violation> {
+    let (mut from_peer, mut to_peer) = peer.split();
+    let (mut from_library, mut to_library) = library.split();
+    let inbound = async {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            // A connection that breaks ends like one that is closed: what arrived before counts.
+            let count = from_peer.read(&mut buffer).await.unwrap_or(0);
+            let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
+            guard.check(bytes)?;
+            to_library.write_all(bytes).await.map_err(|_| Violation::Lost)?;
+        }
+        // The library reads what it has, and then sees the end too.
+        to_library.shutdown().await.map_err(|_| Violation::Lost)
+    };
+    let outbound = tokio::io::copy(&mut from_library, &mut to_peer);
+    tokio::select! {
+        Err(violation) = inbound => Err(violation),
+        _ = outbound => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod tests;
