@@ -1,6 +1,6 @@
 //! The dimension set: what is weighed, how much, and from which score on a moment is a highlight.
 
-use crest_core::signal::Signal;
+use crest_core::signal::{Modality, Signal};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -42,6 +42,9 @@ pub struct DimensionSet {
     pub dimensions: Vec<Dimension>,
     /// A moment opens where the score reaches this.
     pub enter: f64,
+    /// A silent audience is weak evidence: a moment is worth at least this share of what it is worth
+    /// by its media alone, 0..1.
+    pub without_audience: f64,
     /// An open moment closes where the score stays below this.
     pub leave: f64,
     /// Moments no further apart than this are one, in seconds.
@@ -65,8 +68,9 @@ impl Default for DimensionSet {
                 dimension("picture", 0.5, vec![term(Signal::VideoActivity, 0.5), term(Signal::VideoChange, 0.5)]),
                 dimension("audience", 0.45, vec![term(Signal::ChatRate, 0.6), term(Signal::ChatUnique, 0.4)]),
             ],
-            enter: 0.30,
-            leave: 0.18,
+            enter: 0.28,
+            without_audience: 0.85,
+            leave: 0.17,
             merge_s: 3.0,
             cooldown_s: 5.0,
             longest_s: 60.0,
@@ -101,6 +105,9 @@ impl DimensionSet {
                 return Err(format!("dimension '{}': weights must be above 0", dimension.name));
             }
         }
+        if !(0.0..=1.0).contains(&self.without_audience) {
+            return Err("without_audience must lie in 0..1".into());
+        }
         if !(0.0 < self.leave && self.leave <= self.enter && self.enter < 1.0) {
             return Err("thresholds must hold 0 < leave <= enter < 1".into());
         }
@@ -111,9 +118,39 @@ impl DimensionSet {
         Ok(())
     }
 
-    /// The weighted mean over what is there; the weight of what is not is shared out among the rest.
-    /// `None` where nothing is there.
+    /// What a moment is worth: the weighted mean over what is there, the weight of what is not being
+    /// shared out among the rest; or the worth of the media alone, discounted, where the audience
+    /// does not react. `None` where nothing is there.
     pub fn score(&self, values: &Values) -> Option<f64> {
+        let all = self.mean(values)?;
+        Some(self.mean(&media_only(values)).map_or(all, |media| all.max(media * self.without_audience)))
+    }
+
+    /// Like [`DimensionSet::score`], with what made it.
+    pub fn evaluate(&self, values: &Values) -> Evaluation {
+        let dimensions: BTreeMap<String, f64> =
+            self.dimensions.iter().filter_map(|d| d.value(values).map(|v| (d.name.clone(), v))).collect();
+        let Some(score) = self.score(values) else { return Evaluation::default() };
+        // The factors are those of the mean that decided, scaled to its score.
+        let all = self.mean(values).unwrap_or(0.0);
+        let counted = if all >= score { *values } else { media_only(values) };
+        let mean = self.mean(&counted).unwrap_or(0.0);
+        let scale = if mean > 0.0 { score / mean } else { 0.0 };
+        let present: Vec<&Dimension> = self.dimensions.iter().filter(|d| d.value(&counted).is_some()).collect();
+        let weights: f64 = present.iter().map(|d| d.weight).sum();
+        let mut contributions = Vec::new();
+        for dimension in present {
+            let terms: f64 = dimension.present(&counted).map(|(t, _)| t.weight).sum();
+            for (term, value) in dimension.present(&counted) {
+                contributions.push((term.signal, scale * dimension.weight / weights * term.weight / terms * value));
+            }
+        }
+        contributions.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        Evaluation { score, dimensions, contributions }
+    }
+
+    /// The weighted mean over the dimensions that can be evaluated.
+    fn mean(&self, values: &Values) -> Option<f64> {
         let (mut sum, mut weights) = (0.0, 0.0);
         for dimension in &self.dimensions {
             if let Some(value) = dimension.value(values) {
@@ -123,25 +160,15 @@ impl DimensionSet {
         }
         (weights > 0.0).then(|| sum / weights)
     }
+}
 
-    /// Like [`DimensionSet::score`], with what made it.
-    pub fn evaluate(&self, values: &Values) -> Evaluation {
-        let present: Vec<_> = self.dimensions.iter().filter_map(|d| d.value(values).map(|v| (d, v))).collect();
-        let weights: f64 = present.iter().map(|(d, _)| d.weight).sum();
-        let mut contributions = Vec::new();
-        for (dimension, _) in &present {
-            let terms: f64 = dimension.present(values).map(|(t, _)| t.weight).sum();
-            for (term, value) in dimension.present(values) {
-                contributions.push((term.signal, dimension.weight / weights * term.weight / terms * value));
-            }
-        }
-        contributions.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        Evaluation {
-            score: self.score(values).unwrap_or(0.0),
-            dimensions: present.iter().map(|(d, v)| (d.name.clone(), *v)).collect(),
-            contributions,
-        }
+/// The values without those of chat.
+pub(crate) fn media_only(values: &Values) -> Values {
+    let mut media = *values;
+    for info in Signal::CATALOGUE.iter().filter(|i| i.modality == Modality::Chat) {
+        media[info.signal as usize] = None;
     }
+    media
 }
 
 impl Dimension {
@@ -169,6 +196,18 @@ mod tests {
         assert!((set.score(&values).unwrap_or(0.0) - 0.8).abs() < 1e-12);
         assert_eq!(set.score(&[None; SIGNALS]), None);
         let evaluation = set.evaluate(&values);
+        let sum: f64 = evaluation.contributions.iter().map(|c| c.1).sum();
+        assert!((sum - evaluation.score).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_silent_audience_discounts_and_does_not_veto() {
+        let set = DimensionSet::default();
+        let mut values: Values = [Some(0.8); SIGNALS];
+        values[Signal::ChatRate as usize] = Some(0.0);
+        values[Signal::ChatUnique as usize] = Some(0.0);
+        let evaluation = set.evaluate(&values);
+        assert!((evaluation.score - 0.8 * set.without_audience).abs() < 1e-12);
         let sum: f64 = evaluation.contributions.iter().map(|c| c.1).sum();
         assert!((sum - evaluation.score).abs() < 1e-12);
     }

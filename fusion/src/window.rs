@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::baseline::Baseline;
-use crate::dimensions::{DimensionSet, SIGNALS, Values};
+use crate::dimensions::{DimensionSet, SIGNALS, Values, media_only};
 use crate::lag::{LagEstimator, MAX_LAG};
 
 /// A modality this far behind the foremost one is idle and holds nobody up: 4 s.
@@ -50,7 +50,7 @@ impl Default for Baselines {
             Signal::AudioOnset => Baseline::new(0.0, 1.0, 0.02, 3.0, 1200.0),
             Signal::VideoActivity => Baseline::new(0.0, 32.0, 0.35, 3.0, 1200.0),
             Signal::VideoChange => Baseline::new(0.0, 16.0, 0.5, 3.0, 1200.0),
-            Signal::ChatRate | Signal::ChatUnique => Baseline::new(0.0, 64.0, 0.5, 6.0, 7200.0),
+            Signal::ChatRate | Signal::ChatUnique => Baseline::new(0.0, 64.0, 0.5, 6.5, 7200.0),
         };
         Self(Signal::CATALOGUE.iter().map(|i| of(i.signal)).collect())
     }
@@ -190,10 +190,7 @@ impl Window {
 
     /// The values of a tick that are known at once: those of the media.
     pub fn media(&self, tick: Bucket) -> Values {
-        let mut values = self.normal.get(&tick).copied().unwrap_or_default();
-        values[Signal::ChatRate as usize] = None;
-        values[Signal::ChatUnique as usize] = None;
-        values
+        media_only(&self.normal.get(&tick).copied().unwrap_or_default())
     }
 
     fn fast_score(&self, set: &DimensionSet, tick: Bucket) -> Option<f64> {
@@ -235,10 +232,8 @@ impl Window {
         let chat = self.normal.get(&tick).and_then(|v| v[Signal::ChatRate as usize]).unwrap_or(0.0);
         let (normal, lag) = (&self.normal, &mut self.lag);
         let media = (0..=MAX_LAG as u64).map(|age| {
-            let mut values = normal.get(&tick.back(age)).copied().unwrap_or_default();
-            values[Signal::ChatRate as usize] = None;
-            values[Signal::ChatUnique as usize] = None;
-            set.score(&values).unwrap_or(0.0)
+            let values = normal.get(&tick.back(age)).copied().unwrap_or_default();
+            set.score(&media_only(&values)).unwrap_or(0.0)
         });
         lag.add(chat, media);
     }

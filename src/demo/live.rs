@@ -173,7 +173,7 @@ impl<'a> Live<'a> {
     }
 
     fn say(&self, at: f64, tint: Tint, what: &str, text: &str) {
-        let head = format!("{}  {what:<10}", clock(at));
+        let head = format!("{}  {what:<11}", clock(at));
         match tint {
             Tint::Dim => self.console.line(self.console.paint(Tint::Dim, &format!("{head} {text}"))),
             tint => self.console.line(format!("{} {text}", self.console.paint(tint, &head))),

@@ -106,7 +106,7 @@ async fn demonstrate(options: &DemoOptions) -> anyhow::Result<bool> {
 
     let url = format!("{}/{stream_key}", server.rtmp.trim_end_matches('/'));
     let mut publisher = Publisher::start(&broadcast, &url).await?;
-    let mut live = Live::new(&script, &console, api.clone(), out.clone(), publisher.zero());
+    let mut live = Live::new(&script, &console, api.clone(), options.out.clone(), publisher.zero());
     let posting = chat::post(api.clone(), stream_id.clone(), lines, publisher.zero());
     let posting = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(posting));
     tokio::select! {

@@ -92,7 +92,7 @@ impl MediaRun {
                 MediaEvent::Video(packet) => {
                     self.has_video = true;
                     self.progress(packet.pts, bar);
-                    let picture = match (&video, packet.keyframe) {
+                    let picture = match (&video, sampler.wants_picture(&packet)) {
                         (Some(config), true) => match pictures.decode(config, &packet) {
                             Ok(picture) => Some(picture),
                             Err(_) => {

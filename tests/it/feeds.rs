@@ -192,9 +192,26 @@ fn gstreamer_can_publish() -> Result<()> {
         ensure!(known.code == Some(0), "GStreamer has no rtmp2sink; `make setup` installs it");
         let stage = Stage::set().await?;
         let mut command = Command::new("gst-launch-1.0");
-        command.args(["-q", "videotestsrc", "is-live=true", "!", "video/x-raw,width=320,height=180,framerate=30/1", "!"]);
-        command.args(["x264enc", "tune=zerolatency", "speed-preset=ultrafast", "key-int-max=60", "!", "h264parse", "!"]);
-        command.args(["flvmux", "streamable=true", "name=mux", "!", "rtmp2sink"]).arg(format!("location={}", stage.url));
+        command.args([
+            "-q",
+            "videotestsrc",
+            "is-live=true",
+            "!",
+            "video/x-raw,width=320,height=180,framerate=30/1",
+            "!",
+        ]);
+        command.args([
+            "x264enc",
+            "tune=zerolatency",
+            "speed-preset=ultrafast",
+            "key-int-max=60",
+            "!",
+            "h264parse",
+            "!",
+        ]);
+        command
+            .args(["flvmux", "streamable=true", "name=mux", "!", "rtmp2sink"])
+            .arg(format!("location={}", stage.url));
         command.args(["audiotestsrc", "is-live=true", "!", "avenc_aac", "!", "aacparse", "!", "mux."]);
         let publisher = Publisher::start(command)?;
         stage.receiver.wait_for("stream.started", 1, SOON).await?;

@@ -19,8 +19,15 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     (
         "crest",
         &[
-            "crest-core", "crest-bus", "crest-store", "crest-media", "crest-analyzers", "crest-fusion", "crest-ingest",
-            "crest-sinks", "crest-control-api",
+            "crest-core",
+            "crest-bus",
+            "crest-store",
+            "crest-media",
+            "crest-analyzers",
+            "crest-fusion",
+            "crest-ingest",
+            "crest-sinks",
+            "crest-control-api",
         ],
     ),
 ];

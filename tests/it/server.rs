@@ -212,14 +212,4 @@ impl Api {
         ensure!(answer.status.is_success(), "POST {path}: {} {}", answer.status, answer.json());
         Ok(answer.json())
     }
-
-    /// Waits until the stream is in that state.
-    pub async fn wait_for_state(&self, stream: &str, state: &str, limit: Duration) -> Result<Value> {
-        let path = format!("/v1/streams/{stream}");
-        wait_for(&format!("the stream to be {state}"), limit, || async {
-            let shown = self.get(&path).await?;
-            Ok((shown["state"] == state).then_some(shown))
-        })
-        .await
-    }
 }
