@@ -1,7 +1,7 @@
 //! Robust normalisation against a signal's own past: quantiles of a histogram that forgets
-//! exponentially. The spread is taken below the median (in a normal distribution the lower quartile
-//! lies 0.6745 standard deviations under it): moments raise values, so even a third of a broadcast
-//! full of moments leaves both the median and the spread almost where they were.
+//! exponentially. The spread is the distance from the median to the nearer quartile (in a normal
+//! distribution 0.6745 standard deviations): a third of a broadcast full of moments, or of stills,
+//! pulls at one side only and leaves both the median and the spread almost where they were.
 
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ impl Baseline {
             return 0.0;
         }
         let median = self.quantile(0.5);
-        let spread = (median - self.quantile(0.25)) / 0.6745;
+        let spread = (median - self.quantile(0.25)).min(self.quantile(0.75) - median) / 0.6745;
         let z = (value - median) / spread.max(self.floor);
         let square = z.max(0.0).powi(2);
         square / (square + self.half.powi(2))

@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn between_the_thresholds_nothing_begins_and_nothing_ends() {
-        assert!(spans(&series(&[(50, 0.25)])).is_empty());
+        assert!(spans(&series(&[(50, 0.2)])).is_empty());
         assert_eq!(spans(&series(&[(2, 0.4), (50, 0.2), (10, 0.0)]))[0].last.index(), 51);
     }
 

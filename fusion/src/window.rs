@@ -50,7 +50,7 @@ impl Default for Baselines {
             Signal::AudioOnset => Baseline::new(0.0, 1.0, 0.02, 3.0, 1200.0),
             Signal::VideoActivity => Baseline::new(0.0, 32.0, 0.35, 3.0, 1200.0),
             Signal::VideoChange => Baseline::new(0.0, 16.0, 0.5, 3.0, 1200.0),
-            Signal::ChatRate | Signal::ChatUnique => Baseline::new(0.0, 64.0, 0.5, 6.5, 7200.0),
+            Signal::ChatRate | Signal::ChatUnique => Baseline::new(0.0, 64.0, 0.5, 8.0, 7200.0),
         };
         Self(Signal::CATALOGUE.iter().map(|i| of(i.signal)).collect())
     }

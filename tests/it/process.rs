@@ -1,6 +1,8 @@
 //! `crest process`: a recording, chat, or both, as fast as they can be read.
 
 use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -80,8 +82,13 @@ fn a_recording_yields_playable_clips_and_the_same_bytes_twice() -> Result<()> {
             assert!(candidates.iter().any(|c| c["peak_s"] == highlight["peak_s"]), "the chosen are candidates too");
             let clip = highlight["clip"].as_str().context("no clip")?;
             let thumbnail = highlight["thumbnail"].as_str().context("no thumbnail")?;
-            assert!(html.contains(clip), "report.html does not show {clip}");
             let clip = first.join(clip);
+            // Self-contained: the page can be sent to somebody.
+            assert!(
+                html.contains(&STANDARD.encode(std::fs::read(&clip)?)),
+                "report.html does not hold {}",
+                clip.display()
+            );
             decodes_silently(&clip).await?;
             assert_eq!(probe(&clip, "v:0", "stream=codec_name").await?, "h264");
             assert_eq!(probe(&clip, "a:0", "stream=codec_name").await?, "aac");

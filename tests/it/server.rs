@@ -50,6 +50,7 @@ impl Server {
         SHARED
             .get_or_try_init(|| async {
                 let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shared-{}", std::process::id()));
+                forget_earlier_runs();
                 let mut command = Command::new("sh");
                 command.args(["-c", KEEPER, env!("CARGO_BIN_EXE_crest")]).stdin(Stdio::piped());
                 Self::spawn(command, &folder).await
@@ -116,6 +117,17 @@ impl Server {
     /// The end of its log, for messages about what went wrong.
     pub fn log_tail(&self) -> String {
         tail(&self.log)
+    }
+}
+
+/// Removes the logs of runs that are over.
+fn forget_earlier_runs() {
+    for entry in std::fs::read_dir(env!("CARGO_TARGET_TMPDIR")).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let over = name.strip_prefix("shared-").is_some_and(|pid| !Path::new("/proc").join(pid).exists());
+        if over {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

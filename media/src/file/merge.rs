@@ -16,6 +16,13 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// How long data may still follow after an error.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
+/// Tracks that are read: one video, one audio.
+const TRACKS: usize = 2;
+/// Media of one track after which a second one is no longer waited for.
+const REVEAL_NANOS: i64 = 2_000_000_000;
+/// The same, counted in packets of tracks that are left out.
+const DISCARDED: u64 = 500;
+
 /// What comes next.
 pub(super) enum Step {
     Event(MediaEvent),
@@ -40,6 +47,7 @@ struct State {
     error: Option<String>,
     notes: Vec<String>,
     bytes: usize,
+    discarded: u64,
     /// Counts everything that arrives.
     arrivals: u64,
 }
@@ -68,12 +76,24 @@ impl Merge {
     pub(super) fn add_track(&self) -> usize {
         let mut state = self.lock();
         state.tracks.push(Track::default());
+        state.complete |= state.tracks.len() >= TRACKS;
         state.tracks.len() - 1
     }
 
-    /// No track will follow.
-    pub(super) fn complete(&self) {
-        self.change(|state| state.complete = true);
+    /// Whether no further track is waited for: there is one of each, or those known are well under way. Some
+    /// containers reveal a track only by its first packet.
+    pub(super) fn is_complete(&self) -> bool {
+        self.lock().complete
+    }
+
+    /// A track that is left out delivered something, or its `end`.
+    pub(super) fn discard(&self, end: bool) {
+        let mut state = self.lock();
+        state.discarded += 1;
+        if !state.complete && state.tracks.is_empty() && (end || state.discarded > DISCARDED) {
+            state.complete = true;
+            self.changed.notify_all();
+        }
     }
 
     /// Adds a track's next events, each with its decoding time. Waits while too much is held. `false` once nobody
@@ -87,6 +107,10 @@ impl Merge {
         state.arrivals += 1;
         if let Some(track) = state.tracks.get_mut(track) {
             track.events.extend(events);
+            let (first, last) = (track.events.front(), track.events.back());
+            if let (Some((first, _)), Some((last, _))) = (first, last) {
+                state.complete |= (*last - *first).nanos() >= REVEAL_NANOS;
+            }
         }
         self.changed.notify_all();
         !state.stopped
@@ -99,6 +123,7 @@ impl Merge {
             if let Some(track) = state.tracks.get_mut(track) {
                 track.ended = true;
             }
+            state.complete |= state.tracks.iter().all(|track| track.ended);
         });
     }
 

@@ -57,7 +57,12 @@ impl FileReader {
             end: MediaTime::ZERO,
             over: false,
         };
-        let context = |e: Error| e.context(format!("cannot read {input}"));
+        let remote = matches!(source, Source::Address(_));
+        let context = |e: Error| {
+            // An address that fails now may answer later; a file stays what it is.
+            let e = if remote { Error::outside(format!("it cannot be fetched or is no media: {}", e.message)) } else { e };
+            e.context(format!("cannot read {input}"))
+        };
         if this.pipeline.set_state(gst::State::Playing).is_err() {
             return Err(context(this.merge.failure("it cannot be opened")));
         }

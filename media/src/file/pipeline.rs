@@ -76,8 +76,6 @@ pub(super) fn build(source: &Source, merge: &Arc<Merge>) -> Result<gst::Pipeline
         }
         None
     });
-    let on_complete = Arc::clone(merge);
-    parse.connect_no_more_pads(move |_| on_complete.complete());
     Ok(pipeline)
 }
 
@@ -90,6 +88,7 @@ fn expose(pipeline: &gst::Pipeline, pad: &gst::Pad, taken: &mut Vec<&'static str
         Some(kind) if taken.contains(&kind.media()) => {
             Some(format!("a further {} track is left out: one of each is read", kind.media()))
         }
+        Some(kind) if merge.is_complete() => Some(format!("a late {} track is left out", kind.media())),
         Some(_) => None,
     };
     let wiring = |e: gst::glib::BoolError| Error::ours(format!("a track cannot be connected: {e}"));
@@ -105,6 +104,16 @@ fn expose(pipeline: &gst::Pipeline, pad: &gst::Pad, taken: &mut Vec<&'static str
             let sink = make("fakesink", "the base plugins")?;
             sink.set_property("sync", false);
             sink.set_property("async", false);
+            let merge = Arc::clone(merge);
+            let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+            pad.add_probe(mask, move |_, info| {
+                match info.event().map(|event| event.type_()) {
+                    None => merge.discard(false),
+                    Some(gst::EventType::Eos) => merge.discard(true),
+                    Some(_) => {}
+                }
+                gst::PadProbeReturn::Ok
+            });
             vec![sink]
         }
     };
@@ -147,5 +156,9 @@ fn make(name: &str, from: &str) -> Result<gst::Element> {
 }
 
 fn name_of(caps: &gst::CapsRef) -> String {
-    caps.structure(0).map_or_else(|| "something unknown".to_owned(), |s| s.name().to_string())
+    let Some(structure) = caps.structure(0) else { return "something unknown".to_owned() };
+    match (structure.name().as_str(), structure.get::<i32>("mpegversion")) {
+        ("audio/mpeg", Ok(1)) => "MP3 audio".to_owned(),
+        (name, _) => name.to_owned(),
+    }
 }
