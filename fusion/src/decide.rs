@@ -88,6 +88,16 @@ impl Decider {
         true
     }
 
+    /// Where the media of the confirmed moment ended, if they have and `tick` has reached it.
+    pub fn media_end(&self, tick: Bucket) -> Option<Bucket> {
+        self.open.iter().find(|o| o.confirmed && o.settled && o.last <= tick).map(|o| o.last)
+    }
+
+    /// Whether a provisional highlight that began at or before `tick` awaits confirmation.
+    pub fn awaits(&self, tick: Bucket) -> bool {
+        self.open.iter().any(|o| !o.confirmed && o.entry <= tick)
+    }
+
     /// The full score left a moment that had been confirmed.
     pub fn finalize(&mut self, set: &DimensionSet, span: &Span, evaluation: &Evaluation, out: &mut Vec<Decision>) {
         let Some(index) = self.open.iter().position(|o| o.confirmed) else { return };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decide::Decider;
 use crate::dimensions::{DimensionSet, Evaluation};
-use crate::moments::{Step, Tracker};
+use crate::moments::{Span, Step, Tracker};
 use crate::window::{Baselines, Window};
 use crate::{Outcome, ScoredTick};
 
@@ -22,8 +22,9 @@ pub(crate) struct SessionFusion {
     fast: Tracker,
     full: Tracker,
     decider: Decider,
-    /// The moment that is open comes too soon after the last one.
-    suppressed: bool,
+    /// The moment that is open needs no telling: it comes too soon after the last one, or it was made
+    /// final when its media ended and only the audience still talks about it.
+    told: bool,
     /// The evaluation at the peak of the moment that is open.
     peak: Evaluation,
     marks: Vec<MediaTime>,
@@ -38,7 +39,7 @@ impl SessionFusion {
             fast: Tracker::default(),
             full: Tracker::default(),
             decider: Decider::new(ids.0, ids.1, number),
-            suppressed: false,
+            told: false,
             peak: Evaluation::default(),
             marks: Vec::new(),
         }
@@ -125,12 +126,17 @@ impl SessionFusion {
     }
 
     fn full_tick(&mut self, set: &DimensionSet, tick: Bucket, score: f64, outcome: &mut Outcome) {
+        if self.told && self.decider.awaits(tick) {
+            // The media rose again while the audience still talked: that is the next moment.
+            (self.full, self.told) = (Tracker::default(), false);
+        }
         let step = self.full.push(set, tick, score);
         let is_peak = self.full.open().is_some_and(|span| span.peak == tick);
         if is_peak {
             self.peak = set.evaluate(&self.window.aligned(tick));
         }
         self.full_step(set, step, outcome);
+        self.end_with_media(set, tick, outcome);
         self.decider.pass(set, tick, &mut outcome.decisions);
         outcome.scores.push(ScoredTick { session: self.number, bucket: tick, score });
     }
@@ -138,12 +144,23 @@ impl SessionFusion {
     fn full_step(&mut self, set: &DimensionSet, step: Step, outcome: &mut Outcome) {
         match step {
             Step::Entered(entry) => {
-                self.suppressed = !self.decider.confirm(set, entry, &self.peak, &mut outcome.decisions);
+                self.told = !self.decider.confirm(set, entry, &self.peak, &mut outcome.decisions);
             }
-            Step::Closed(span) if !self.suppressed => {
+            Step::Closed(span) if !self.told => {
                 self.decider.finalize(set, &span, &self.peak, &mut outcome.decisions);
             }
             Step::Closed(_) | Step::None => {}
+        }
+    }
+
+    /// A moment that the media raised ends where they end: once its last tick is fully known it is
+    /// final, however long the audience goes on about it.
+    fn end_with_media(&mut self, set: &DimensionSet, tick: Bucket, outcome: &mut Outcome) {
+        let (Some(span), Some(last)) = (self.full.open(), self.decider.media_end(tick)) else { return };
+        if !self.told {
+            let span = Span { last: last.max(span.peak), ..*span };
+            self.decider.finalize(set, &span, &self.peak, &mut outcome.decisions);
+            self.told = true;
         }
     }
 }

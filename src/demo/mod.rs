@@ -91,6 +91,7 @@ async fn demonstrate(options: &DemoOptions) -> anyhow::Result<bool> {
     synth::make(&script, &broadcast, &console.progress(1, "making the broadcast")).await?;
     let lines = chat::lines(&script);
     chat::write(&lines, &out.join("chat.jsonl"))?;
+    std::fs::write(out.join("labels.json"), json!(script.labels()).to_string())?;
 
     console.status("starting crest serve");
     let key = format!("crest_sk_demo{:016x}{:016x}", drawn(), drawn());

@@ -122,6 +122,11 @@ impl Script {
         self.moments.iter().filter(|m| m.wanted())
     }
 
+    /// Where the wanted moments lie, as `crest eval` takes labels.
+    pub fn labels(&self) -> Vec<(f64, f64)> {
+        self.wanted().map(|m| (m.start_s, m.end_s)).collect()
+    }
+
     /// How lively the picture is at an instant, 0..1: a quick rise, a slower fall.
     pub fn liveliness(&self, t: f64) -> f64 {
         let of = |m: &Moment| ((t - m.start_s) / 0.4).min((m.end_s + 0.8 - t) / 0.8).clamp(0.0, 1.0);

@@ -14,7 +14,6 @@ use tokio::runtime::Runtime;
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     // The only TLS provider that is linked; reqwest wants one even for plain HTTP.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    #[allow(clippy::expect_used)]
     tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime for the tests")
 });
 
