@@ -137,6 +137,7 @@ impl MediaRun {
     /// Cuts the clips and thumbnails of the highlights and names them in the report.
     pub(super) fn cut(&mut self, report: &mut Report, results: &Results, out: &Path) -> anyhow::Result<()> {
         let folder = out.join("clips");
+        remove_old(&folder)?;
         if !results.highlights.is_empty() && !self.fragments.is_empty() {
             std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
             let bar = super::bar(Some(MediaTime::from_millis(results.highlights.len() as i64)));
@@ -169,4 +170,17 @@ fn covering(fragments: &[Fragment], from: MediaTime, to: MediaTime) -> &[Fragmen
     let first = fragments[..=first].iter().rposition(|f| f.keyframe).unwrap_or(first);
     let last = fragments.iter().rposition(|f| f.start < to).unwrap_or(first).max(first);
     &fragments[first..=last]
+}
+
+/// Removes the clips and thumbnails of an earlier run, and nothing else.
+fn remove_old(folder: &Path) -> anyhow::Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("hl_") && (name.ends_with(".mp4") || name.ends_with(".jpg")) {
+            std::fs::remove_file(entry.path()).with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
