@@ -18,6 +18,9 @@ use crate::serve::Parts;
 const GROUP: &str = "fuse";
 /// Records of a stream between two snapshots.
 const SNAPSHOT_EVERY: u64 = 256;
+/// Streams without an open session whose past is remembered for the next one; the one that has been
+/// without longest is forgotten first.
+const MAX_RESTING: usize = 1024;
 
 /// One stream's fusion and how far its last snapshot goes.
 struct Running {
@@ -144,28 +147,34 @@ fn event(decision: &Decision, session_started_at: WallTime, links: &Links, now: 
     Some(view.event(&highlight.organization_id, event_type, now))
 }
 
-/// Adds the snapshots that are due and the streams that are over, and says from where the log is
-/// still needed.
+/// Adds the snapshots that are due and the streams to forget, and says from where the log is still
+/// needed.
 fn conclude(
     streams: &mut BTreeMap<StreamId, Running>,
     last: Position,
     commit: &mut FusionCommit,
 ) -> anyhow::Result<()> {
-    let decided: BTreeSet<&StreamId> = commit.decisions.iter().map(|(d, _)| &d.highlight().stream_id).collect();
     let mut snapshots = Vec::new();
+    let decided: BTreeSet<&StreamId> = commit.decisions.iter().map(|(d, _)| &d.highlight().stream_id).collect();
     for (stream, running) in streams.iter_mut() {
-        // With a decision goes the state that made it, so that it is not derived twice.
-        let due = running.since_snapshot >= SNAPSHOT_EVERY || (decided.contains(stream) && running.since_snapshot > 0);
-        if let (true, true, Some(position)) = (due, running.fusion.is_open(), running.position) {
+        // With a decision, and with the end of a session, goes the state that it left.
+        let now = decided.contains(stream) || !running.fusion.is_open();
+        let due = running.since_snapshot >= SNAPSHOT_EVERY || (now && running.since_snapshot > 0);
+        if let (true, Some(position)) = (due, running.position) {
             let state = running.fusion.snapshot()?;
             snapshots.push(Snapshot { stream_id: stream.clone(), position, version: STATE_VERSION, state });
             (running.since_snapshot, running.unsaved_from) = (0, None);
         }
     }
     commit.snapshots = snapshots;
-    let over: Vec<StreamId> = streams.iter().filter(|(_, r)| !r.fusion.is_open()).map(|(s, _)| s.clone()).collect();
-    for stream in over {
+    let resting = |streams: &BTreeMap<StreamId, Running>| {
+        let resting = streams.iter().filter(|(_, r)| !r.fusion.is_open());
+        let oldest = resting.clone().min_by_key(|(_, r)| r.position).map(|(stream, _)| stream.clone());
+        (resting.count() > MAX_RESTING).then_some(oldest).flatten()
+    };
+    while let Some(stream) = resting(streams) {
         streams.remove(&stream);
+        commit.snapshots.retain(|s| s.stream_id != stream);
         commit.finished.push(stream);
     }
     // The log is needed from the first record that no snapshot holds.
