@@ -1,11 +1,12 @@
 //! The configuration: one TOML file, read once, and `CREST_SECTION__KEY` on top of it.
 
 use anyhow::Context;
-use crest_core::Error;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
+
+use crate::usage::Usage;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize, Default)]
@@ -105,7 +106,7 @@ pub fn load(path: Option<&Path>) -> anyhow::Result<Config> {
         Some(path) => {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-            text.parse::<Table>().map_err(|e| Error::user(format!("{} is not TOML: {e}", path.display())))?
+            text.parse::<Table>().map_err(|e| Usage(format!("{} is not TOML: {e}", path.display())))?
         }
         None => Table::new(),
     };
@@ -123,13 +124,13 @@ fn parse(mut table: Table, vars: impl Iterator<Item = (String, String)>) -> anyh
         }
     }
     let mut config: Config = Value::Table(table).try_into().map_err(|e: toml::de::Error| {
-        Error::user(format!("the configuration is wrong: {}", e.to_string().trim().replace('\n', " ")))
+        Usage(format!("the configuration is wrong: {}", e.to_string().trim().replace('\n', " ")))
     })?;
     config.data_dir = data_dir;
     config.bootstrap_key = bootstrap_key.filter(|key| !key.is_empty());
     if config.bus.kind != "embedded" {
         let message = format!("bus.kind is '{}', but this version knows 'embedded' only", config.bus.kind);
-        return Err(Error::user(message).into());
+        return Err(Usage(message).into());
     }
     Ok(config)
 }
@@ -138,13 +139,13 @@ fn parse(mut table: Table, vars: impl Iterator<Item = (String, String)>) -> anyh
 const LISTS: [&str; 1] = ["webhooks.retry"];
 
 /// Puts one environment override into the table.
-fn set(table: &mut Table, name: &str, key: &str, value: &str) -> Result<(), Error> {
+fn set(table: &mut Table, name: &str, key: &str, value: &str) -> Result<(), Usage> {
     let path: Vec<String> = key.split("__").map(str::to_lowercase).collect();
-    let (last, sections) = path.split_last().ok_or_else(|| Error::user(format!("{name} names no key")))?;
+    let (last, sections) = path.split_last().ok_or_else(|| Usage(format!("{name} names no key")))?;
     let mut section = table;
     for part in sections {
         let entry = section.entry(part.clone()).or_insert_with(|| Value::Table(Table::new()));
-        section = entry.as_table_mut().ok_or_else(|| Error::user(format!("{name}: '{part}' is not a section")))?;
+        section = entry.as_table_mut().ok_or_else(|| Usage(format!("{name}: '{part}' is not a section")))?;
     }
     let value = if LISTS.contains(&path.join(".").as_str()) {
         Value::Array(value.split(',').map(|item| Value::String(item.trim().to_owned())).collect())

@@ -8,6 +8,7 @@ mod process;
 mod roles;
 mod serve;
 mod telemetry;
+mod usage;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -22,8 +23,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("crest: {error:#}");
-            let usage = error.downcast_ref::<crest_core::Error>().is_some_and(|e| e.fault == crest_core::Fault::User);
-            ExitCode::from(if usage { 2 } else { 1 })
+            ExitCode::from(if error.is::<usage::Usage>() { 2 } else { 1 })
         }
     }
 }

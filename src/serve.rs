@@ -1,16 +1,17 @@
 //! `crest serve`: builds the parts, starts the roles, stops them in order.
 
 use anyhow::Context;
+use crest_core::WallTime;
 use crest_core::bus::SharedBus;
 use crest_core::store::SharedStore;
 use crest_core::view::Links;
-use crest_core::{Error, WallTime};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::usage::Usage;
 use crate::{roles, telemetry};
 
 /// What every role works with.
@@ -31,7 +32,7 @@ pub struct Parts {
 /// Runs until SIGTERM or SIGINT, or until a role fails.
 pub async fn run(config: Config, roles: &str) -> anyhow::Result<()> {
     if roles != "all" {
-        return Err(Error::user("the embedded bus lives in one process: --roles must be 'all'").into());
+        return Err(Usage("the embedded bus lives in one process: --roles must be 'all'".to_owned()).into());
     }
     telemetry::start_logs(&config.log)?;
     let metrics = telemetry::start_metrics()?;

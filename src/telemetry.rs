@@ -1,21 +1,20 @@
 //! Logs and metrics of the program.
 
 use anyhow::Context;
-use crest_core::Error;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
+use crate::usage::Usage;
 
 /// Bounds of the histograms of durations, in seconds.
 const SECONDS: [f64; 12] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
 
 /// Sends logs to standard error as configured.
 pub fn start_logs(config: &LogConfig) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.level).map_err(|e| {
-        Error::user(format!("log.level '{}' is not a level or a list of directives: {e}", config.level))
-    })?;
+    let filter = EnvFilter::try_new(&config.level)
+        .map_err(|e| Usage(format!("log.level '{}' is not a level or a list of directives: {e}", config.level)))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let builder = builder.with_ansi(std::io::stderr().is_terminal());
     let started = match config.format {

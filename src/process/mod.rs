@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use media::MediaRun;
 use pipeline::Pipeline;
 
+use crate::usage::Usage;
+
 /// What is to be processed.
 #[derive(Debug)]
 pub struct Request {
@@ -34,7 +36,7 @@ pub struct Request {
 /// Runs the request and writes the results.
 pub fn run(request: &Request) -> anyhow::Result<()> {
     if request.input.is_none() && request.chat.is_none() {
-        return Err(Error::user("nothing to process: name a file, or chat with --chat FILE").into());
+        return Err(Usage("nothing to process: name a file, or chat with --chat FILE".to_owned()).into());
     }
     let set = dimensions(request.dimensions.as_deref())?;
     let messages = request.chat.as_deref().map(chat::read).transpose()?.unwrap_or_default();

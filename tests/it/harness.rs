@@ -85,9 +85,13 @@ pub async fn crest<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Result
     finish(command, Duration::from_secs(120)).await.context("running crest")
 }
 
-/// The real `crest`, untouched by settings of another one on this machine.
+/// The real `crest`.
 pub fn crest_command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_crest"));
+    untouched(Command::new(env!("CARGO_BIN_EXE_crest")))
+}
+
+/// Without settings of another crest on this machine.
+pub fn untouched(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CREST_")) {
         command.env_remove(name);
     }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
-use crate::harness::{crest_command, signal, wait_for};
+use crate::harness::{crest_command, signal, untouched, wait_for};
 
 /// The operator's key of every server here.
 pub const KEY: &str = "crest_sk_the_operator_of_the_tests";
@@ -51,7 +51,7 @@ impl Server {
             .get_or_try_init(|| async {
                 let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shared-{}", std::process::id()));
                 forget_earlier_runs();
-                let mut command = Command::new("sh");
+                let mut command = untouched(Command::new("sh"));
                 command.args(["-c", KEEPER, env!("CARGO_BIN_EXE_crest")]).stdin(Stdio::piped());
                 Self::spawn(command, &folder).await
             })
@@ -185,6 +185,11 @@ impl Answer {
 }
 
 impl Api {
+    /// The same over connections of its own.
+    pub fn apart(&self) -> Self {
+        Self { http: reqwest::Client::new(), ..self.clone() }
+    }
+
     /// A request with headers and a body as they are.
     pub async fn raw(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<Answer> {
         let path = path.strip_prefix(&self.base).unwrap_or(path);

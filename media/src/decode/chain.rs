@@ -56,7 +56,8 @@ impl Chain {
         let wiring = |e: gst::glib::BoolError| Error::ours(format!("decoder elements do not fit together: {e}"));
         bin.add_many(elements).map_err(wiring)?;
         gst::Element::link_many(elements).map_err(wiring)?;
-        let ends = elements.first().and_then(|e| e.static_pad("sink")).zip(elements.last().and_then(|e| e.static_pad("src")));
+        let ends =
+            elements.first().and_then(|e| e.static_pad("sink")).zip(elements.last().and_then(|e| e.static_pad("src")));
         let (first, last) = ends.ok_or_else(|| Error::ours("decoder elements without pads"))?;
 
         let input = gst::Pad::builder(gst::PadDirection::Src).name("input").build();

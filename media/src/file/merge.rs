@@ -166,9 +166,7 @@ impl Merge {
         drop(state);
         match base {
             Some(base) => Ok(base),
-            None if silent => {
-                Err(Error::outside(format!("nothing arrived for {} seconds", SILENCE.as_secs())))
-            }
+            None if silent => Err(Error::outside(format!("nothing arrived for {} seconds", SILENCE.as_secs()))),
             None => Err(self.failure("it holds no H.264 or H.265 video and no AAC audio; convert it first")),
         }
     }

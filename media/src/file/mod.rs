@@ -49,18 +49,13 @@ impl FileReader {
         let merge = Arc::new(Merge::new());
         let pipeline = pipeline::build(&source, &merge)?;
         // From here on, dropping stops the pipeline.
-        let mut this = Self {
-            pipeline,
-            merge,
-            duration: None,
-            base: MediaTime::ZERO,
-            end: MediaTime::ZERO,
-            over: false,
-        };
+        let mut this =
+            Self { pipeline, merge, duration: None, base: MediaTime::ZERO, end: MediaTime::ZERO, over: false };
         let remote = matches!(source, Source::Address(_));
         let context = |e: Error| {
             // An address that fails now may answer later; a file stays what it is.
-            let e = if remote { Error::outside(format!("it cannot be fetched or is no media: {}", e.message)) } else { e };
+            let e =
+                if remote { Error::outside(format!("it cannot be fetched or is no media: {}", e.message)) } else { e };
             e.context(format!("cannot read {input}"))
         };
         if this.pipeline.set_state(gst::State::Playing).is_err() {
@@ -144,7 +139,9 @@ fn source(input: &str) -> Result<Source> {
             .map_err(|e| Error::user(format!("{input} is not a file address: {e}")))?;
         path
     } else if let Some((scheme, _)) = input.split_once("://").filter(|_| !Path::new(input).exists()) {
-        return Err(Error::user(format!("{scheme}:// is not read as a file; give a path, file://, http:// or https://")));
+        return Err(Error::user(format!(
+            "{scheme}:// is not read as a file; give a path, file://, http:// or https://"
+        )));
     } else {
         PathBuf::from(input)
     };

@@ -120,7 +120,11 @@ fn expose(pipeline: &gst::Pipeline, pad: &gst::Pad, taken: &mut Vec<&'static str
     pipeline.add_many(&elements).map_err(wiring)?;
     gst::Element::link_many(&elements).map_err(wiring)?;
     for element in elements.iter().rev() {
-        element.sync_state_with_parent().map_err(wiring)?;
+        // Not the parent's state: while the pipeline is still on its way to playing, that would hold
+        // the sink in paused for good.
+        element
+            .set_state(gst::State::Playing)
+            .map_err(|e| Error::ours(format!("a track cannot be started: {e}")))?;
     }
     let entry = elements.first().and_then(|e| e.static_pad("sink"));
     let entry = entry.ok_or_else(|| Error::ours("an element without its pad"))?;

@@ -4,9 +4,7 @@ use bytes::Bytes;
 use crest_core::codec::{AudioCodec, AudioConfig, VideoCodec, VideoConfig};
 use crest_core::{Error, Result};
 use mp4_atom::esds::{DecoderConfig, DecoderSpecific, EsDescriptor, SLConfig};
-use mp4_atom::{
-    Atom, Audio, Avc1, Avcc, Codec, Esds, FixedPoint, Hvc1, Hvcc, Mp4a, Visual,
-};
+use mp4_atom::{Atom, Audio, Avc1, Avcc, Codec, Esds, FixedPoint, Hvc1, Hvcc, Mp4a, Visual};
 
 use super::sps;
 
@@ -114,9 +112,9 @@ fn avcc(record: &[u8]) -> Result<Avcc> {
     let parse = |mut bytes: &[u8]| Avcc::decode_body(&mut bytes);
     match parse(record) {
         Ok(avcc) => Ok(avcc),
-        Err(e) => core_length(record)
-            .and_then(|len| parse(record.get(..len)?).ok())
-            .ok_or_else(|| unreadable("H.264", &e)),
+        Err(e) => {
+            core_length(record).and_then(|len| parse(record.get(..len)?).ok()).ok_or_else(|| unreadable("H.264", &e))
+        }
     }
 }
 

@@ -51,7 +51,9 @@ impl SegmentFile {
         }
         let object = fragment.object.clone();
         let failed = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::not_found(format!("segment {object} is gone (retention removes old ones)")),
+            std::io::ErrorKind::NotFound => {
+                Error::not_found(format!("segment {object} is gone (retention removes old ones)"))
+            }
             _ => Error::outside(format!("cannot read segment {object}: {e}")),
         };
         let file = File::open(root.join(relative)).map_err(failed)?;

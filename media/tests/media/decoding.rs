@@ -1,0 +1,170 @@
+//! Keyframes into pictures, sound into samples.
+
+use bytes::Bytes;
+use crest_core::codec::{AudioConfig, MediaEvent, Packet, VideoConfig};
+use crest_core::sample::{AUDIO_RATE, PICTURE_SIDE};
+use crest_media::{AudioDecoder, KeyframeDecoder, KeyframePool, KeyframePoolConfig, Pcm};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::support::{Bench, events, ms};
+
+fn keyframes(path: &Path) -> (Arc<VideoConfig>, Vec<Packet>) {
+    let mut config = None;
+    let mut packets = Vec::new();
+    for event in events(path) {
+        match event {
+            MediaEvent::VideoConfig(c) => config = Some(Arc::new(c)),
+            MediaEvent::Video(packet) if packet.keyframe => packets.push(packet),
+            _ => {}
+        }
+    }
+    (config.unwrap(), packets)
+}
+
+fn sound(path: &Path) -> (AudioConfig, Vec<Packet>) {
+    let mut config = None;
+    let mut packets = Vec::new();
+    for event in events(path) {
+        match event {
+            MediaEvent::AudioConfig(c) => config = Some(c),
+            MediaEvent::Audio(packet) => packets.push(packet),
+            _ => {}
+        }
+    }
+    (config.unwrap(), packets)
+}
+
+fn colour(bench: &Bench, colour: &str, codec: &str) -> (Arc<VideoConfig>, Packet) {
+    let (config, packets) = keyframes(
+        &bench.make(&format!("-f lavfi -i color={colour}:s=642x362:r=10:d=1 -c:v {codec} -bf 2 -g 5 {colour}.mp4")),
+    );
+    (config, packets[0].clone())
+}
+
+#[test]
+fn each_keyframe_gives_its_picture_at_once() {
+    let bench = Bench::new();
+    let red = colour(&bench, "red", "libx264");
+    let blue = colour(&bench, "blue", "libx265 -x265-params log-level=none");
+    let mut decoder = KeyframeDecoder::new().unwrap();
+    for ((config, packet), strongest) in [(&red, 0), (&blue, 2), (&red, 0), (&red, 0), (&blue, 2)] {
+        let picture = decoder.decode(config, packet).unwrap();
+        assert_eq!((picture.width, picture.height), (PICTURE_SIDE, PICTURE_SIDE));
+        let side = usize::from(PICTURE_SIDE);
+        assert_eq!(picture.rgb.len(), side * side * 3);
+        // No borders: every pixel has the colour.
+        for pixel in picture.rgb.chunks(3) {
+            assert!(pixel[strongest] > 200 && pixel[(strongest + 1) % 3] < 60, "{pixel:?}");
+        }
+    }
+}
+
+#[test]
+fn a_broken_keyframe_spoils_nothing_after_it() {
+    let bench = Bench::new();
+    let (config, packets) = keyframes(&bench.sample(3, "-bf 2", "in.mp4"));
+    let mut decoder = KeyframeDecoder::new().unwrap();
+    let good = decoder.decode(&config, &packets[1]).unwrap();
+    let noise: Vec<u8> = (0..packets[1].data.len()).map(|i| (i * 7919 >> 3) as u8).collect();
+    for bad in
+        [Bytes::from(noise), Bytes::new(), packets[1].data.slice(..40), Bytes::from_static(&[0, 0, 0, 200, 0x65])]
+    {
+        assert!(decoder.decode(&config, &Packet { data: bad, ..packets[1].clone() }).is_err());
+        assert_eq!(decoder.decode(&config, &packets[1]).unwrap(), good);
+    }
+    let nonsense = Arc::new(VideoConfig { record: Bytes::from_static(b"nonsense"), ..(*config).clone() });
+    let _ = decoder.decode(&nonsense, &packets[1]);
+    assert_eq!(decoder.decode(&config, &packets[1]).unwrap(), good);
+}
+
+#[tokio::test]
+async fn the_pool_answers_every_keyframe_it_takes_and_refuses_the_rest() {
+    let bench = Bench::new();
+    let (config, packets) = keyframes(&bench.sample(2, "", "in.mp4"));
+    let pool = KeyframePool::new(&KeyframePoolConfig { workers: 1, queue: 2 }).unwrap();
+    let answers: Vec<_> = (0..50).filter_map(|_| pool.submit(&config, &packets[0])).collect();
+    assert!(answers.len() < 50);
+    for answer in answers {
+        assert!(answer.await.unwrap().is_ok());
+    }
+    let broken = Packet { data: Bytes::from_static(b"no picture"), ..packets[0].clone() };
+    assert!(pool.submit(&config, &broken).unwrap().await.unwrap().is_err());
+    assert!(pool.clone().submit(&config, &packets[1]).unwrap().await.unwrap().is_ok());
+}
+
+/// Checks that pieces follow each other without gap, and joins them.
+fn joined(pieces: &[Pcm]) -> Vec<f32> {
+    let mut out: Vec<f32> = Vec::new();
+    for piece in pieces {
+        let expected = pieces[0].start.nanos() + out.len() as i64 * 1_000_000_000 / i64::from(AUDIO_RATE);
+        assert!((piece.start.nanos() - expected).abs() <= 1, "{:?} instead of {expected}", piece.start);
+        out.extend(&piece.samples);
+    }
+    out
+}
+
+#[test]
+fn sound_comes_out_whole_at_16_khz() {
+    for (rate, channels) in [(48_000, 2), (44_100, 1), (22_050, 2)] {
+        let bench = Bench::new();
+        let file = bench.make(&format!("-f lavfi -i sine=1000:r={rate}:d=4 -ac {channels} -c:a aac in.m4a"));
+        let (config, packets) = sound(&file);
+        let mut decoder = AudioDecoder::new(&config).unwrap();
+        let mut pieces = Vec::new();
+        for packet in &packets {
+            // As RTMP would say it: whole milliseconds.
+            let rounded = ms(packet.pts.nanos() / 1_000_000);
+            pieces.extend(decoder.push(&Packet { pts: rounded, ..packet.clone() }).unwrap());
+        }
+        pieces.extend(decoder.drain().unwrap());
+        let samples = joined(&pieces);
+        let expected = packets.len() as f64 * 1024.0 / f64::from(rate) * 16_000.0;
+        assert!((samples.len() as f64 - expected).abs() < 400.0, "{} of {expected}", samples.len());
+        // A tone of 1 kHz crosses zero 2000 times a second.
+        let middle = &samples[16_000..32_000];
+        let crossings = middle.windows(2).filter(|w| (w[0] < 0.0) != (w[1] < 0.0)).count();
+        assert!((1995..=2005).contains(&crossings), "{crossings}");
+        assert!(middle.iter().all(|s| s.abs() <= 1.0));
+    }
+}
+
+#[test]
+fn a_jump_in_time_is_followed() {
+    let bench = Bench::new();
+    let (config, packets) = sound(&bench.make("-f lavfi -i sine=500:r=48000:d=4 -c:a aac in.m4a"));
+    let mut decoder = AudioDecoder::new(&config).unwrap();
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for (i, packet) in packets.iter().enumerate() {
+        let late = i >= 90;
+        let pts = if late { packet.pts + ms(5000) } else { packet.pts };
+        for pcm in decoder.push(&Packet { pts, ..packet.clone() }).unwrap() {
+            if pcm.start >= packets[90].pts + ms(5000) { after.push(pcm) } else { before.push(pcm) }
+        }
+    }
+    after.extend(decoder.drain().unwrap());
+    assert_eq!(after[0].start, packets[90].pts + ms(5000));
+    let length = |samples: &[f32]| samples.len() as f64 / f64::from(AUDIO_RATE);
+    assert!((length(&joined(&before)) - 90.0 * 1024.0 / 48_000.0).abs() < 0.03);
+    assert!((length(&joined(&after)) - (packets.len() - 90) as f64 * 1024.0 / 48_000.0).abs() < 0.03);
+}
+
+#[test]
+fn sound_goes_on_after_broken_packets() {
+    let bench = Bench::new();
+    let (config, packets) = sound(&bench.make("-f lavfi -i sine=500:r=48000:d=4 -c:a aac in.m4a"));
+    let mut decoder = AudioDecoder::new(&config).unwrap();
+    let mut end = ms(0);
+    for (i, packet) in packets.iter().enumerate() {
+        let broken = (50..70).contains(&i);
+        let data = if broken { Bytes::from_static(&[0xff; 60]) } else { packet.data.clone() };
+        for pcm in decoder.push(&Packet { data, ..packet.clone() }).unwrap_or_default() {
+            end = pcm.start + ms(pcm.samples.len() as i64 * 1000 / i64::from(AUDIO_RATE));
+        }
+    }
+    for pcm in decoder.drain().unwrap() {
+        end = pcm.start + ms(pcm.samples.len() as i64 * 1000 / i64::from(AUDIO_RATE));
+    }
+    let expected = packets[packets.len() - 1].pts + ms(21);
+    assert!((end - expected).nanos().abs() < 60_000_000, "{end} instead of {expected}");
+}

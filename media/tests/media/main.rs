@@ -1,0 +1,8 @@
+//! Real media through the whole crate: ffmpeg makes it, and ffmpeg and ffprobe judge what comes out.
+#![allow(clippy::unwrap_used)]
+
+mod clips;
+mod decoding;
+mod files;
+mod segments;
+mod support;
