@@ -47,7 +47,7 @@ impl BusConfig {
             ("dead_letters", self.dead_letters == 0),
         ];
         match zero.iter().find(|(_, is_zero)| *is_zero) {
-            Some((name, _)) => Err(Error::user(format!("bus.{name} must be more than 0"))),
+            Some((name, _)) => Err(Error::user(format!("bus.embedded.{name} must be more than 0"))),
             None => Ok(()),
         }
     }

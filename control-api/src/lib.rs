@@ -48,8 +48,8 @@ use utoipa_axum::routes;
 
 pub use codes::Code;
 pub use config::ApiConfig;
-pub use secret::api_key;
 use problem::Problem;
+pub use secret::api_key;
 
 /// What the API needs of the rest of crest.
 #[derive(Clone)]

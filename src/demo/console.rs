@@ -53,7 +53,11 @@ impl Console {
 
     /// A line that stays.
     pub fn line(&self, text: impl AsRef<str>) {
-        self.bar.suspend(|| println!("{}", text.as_ref()));
+        if self.bar.message().is_empty() {
+            println!("{}", text.as_ref());
+        } else {
+            self.bar.suspend(|| println!("{}", text.as_ref()));
+        }
     }
 
     /// What is being waited for.

@@ -70,10 +70,13 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<bool> {
 
 async fn interrupted() -> String {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut term) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    let (Ok(mut term), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) else {
+        return std::future::pending().await;
+    };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => "interrupted".to_owned(),
         _ = term.recv() => "told to stop".to_owned(),
+        _ = hangup.recv() => "the terminal is gone".to_owned(),
     }
 }
 

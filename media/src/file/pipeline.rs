@@ -122,9 +122,7 @@ fn expose(pipeline: &gst::Pipeline, pad: &gst::Pad, taken: &mut Vec<&'static str
     for element in elements.iter().rev() {
         // Not the parent's state: while the pipeline is still on its way to playing, that would hold
         // the sink in paused for good.
-        element
-            .set_state(gst::State::Playing)
-            .map_err(|e| Error::ours(format!("a track cannot be started: {e}")))?;
+        element.set_state(gst::State::Playing).map_err(|e| Error::ours(format!("a track cannot be started: {e}")))?;
     }
     let entry = elements.first().and_then(|e| e.static_pad("sink"));
     let entry = entry.ok_or_else(|| Error::ours("an element without its pad"))?;
