@@ -35,7 +35,7 @@ impl Default for Console {
 }
 
 fn spinner() -> ProgressStyle {
-    ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+    ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 impl Console {
@@ -74,7 +74,7 @@ impl Console {
     /// A bar for something of known length.
     pub fn progress(&self, length: u64, what: &str) -> ProgressBar {
         let bar = ProgressBar::new(length);
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {percent}% ({eta} left)");
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {percent}%");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_message(what.to_owned());
         bar

@@ -121,6 +121,34 @@ fn a_second_publisher_is_refused_and_the_first_goes_on() -> Result<()> {
 }
 
 #[test]
+fn chat_and_marks_are_taken_while_it_is_live() -> Result<()> {
+    run(async {
+        let stage = Stage::set().await?;
+        let publisher = stage.publish(&[]).await?;
+        stage.receiver.wait_for("stream.started", 1, SOON).await?;
+        let (chat, marks) =
+            (format!("/v1/streams/{}/chat", stage.stream), format!("/v1/streams/{}/markers", stage.stream));
+        let batch = json!({ "messages": [
+            { "t": 0.5, "user": "ana", "text": "wow" },
+            { "at": stage.shown().await?["updated_at"], "user": "ben", "text": "WOW", "emotes": ["Kappa"] },
+        ] });
+        assert_eq!(stage.api.post(&chat, batch.clone()).await?, json!({ "accepted": 2 }));
+        let mark = stage.api.post(&marks, json!({ "t": 1.0, "label": "look at this" })).await?;
+        assert_eq!((&mark["t"], &mark["session"]), (&json!(1.0), &json!(1)), "{mark}");
+        // A mark makes a highlight by itself, whatever the rest of the feed is like.
+        let marked = stage.receiver.wait_for("highlight.detected", 1, SOON).await?.data();
+        stage.stored(5.0).await?;
+        publisher.kill().await?;
+        stage.stop().await?;
+        let ready = stage.receiver.wait_for("highlight.ready", 1, SOON).await?.data();
+        assert_eq!((&ready["id"], ready["start_s"].as_f64()), (&marked["id"], Some(0.0)), "{ready:#}");
+        let late = stage.api.send(reqwest::Method::POST, &chat, Some(batch)).await?;
+        assert_eq!((late.status.as_u16(), &late.json()["code"]), (409, &json!("stream_over")));
+        Ok(())
+    })
+}
+
+#[test]
 fn a_stall_of_ten_seconds_does_not_end_the_session() -> Result<()> {
     run(async {
         let stage = Stage::set().await?;

@@ -10,6 +10,7 @@ use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
 use super::chain::{Chain, element, filter};
+use crate::mp4::entry;
 
 /// What a decoder makes of a keyframe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,15 @@ pub(crate) enum Output {
 /// Decodes keyframes of one configuration. It holds no threads.
 pub(crate) struct VideoDecoder {
     chain: Chain,
+    h264: Option<H264>,
+}
+
+/// What must be known to start H.264 at a frame that does not reset the decoder.
+struct H264 {
+    /// Bytes of the length before each NAL unit.
+    length_size: usize,
+    /// Frames that a frame may refer to.
+    references: usize,
 }
 
 impl VideoDecoder {
@@ -68,7 +78,11 @@ impl VideoDecoder {
                 elements.push(element("jpegenc")?);
             }
         }
-        Ok(Self { chain: Chain::new(&elements, &caps)? })
+        let h264 = (config.codec == VideoCodec::H264).then(|| H264 {
+            length_size: config.record.get(4).map_or(4, |byte| usize::from(byte & 3) + 1),
+            references: entry::h264(&config.record).map_or(4, |sps| sps.references as usize),
+        });
+        Ok(Self { chain: Chain::new(&elements, &caps)?, h264 })
     }
 
     /// The picture of one keyframe as packed RGB. Only for [`Output::Sample`].
@@ -102,9 +116,33 @@ impl VideoDecoder {
     /// A decoder releases a picture only when later ones arrive, or when it is drained.
     fn decode(&mut self, keyframe: &Bytes) -> Result<(gst::Buffer, Option<gst::Caps>)> {
         self.chain.take();
-        self.chain.push(keyframe.clone())?;
+        // Started at a recovery point instead of an IDR frame, libavcodec makes up as many frames as may be referred
+        // to, and `avdec_h264` (1.22) gives it room for one frame per packet: each packet but the last fails.
+        let resets = self.h264.as_ref().is_none_or(|h264| h264.resets(keyframe));
+        let packets = self.h264.as_ref().filter(|_| !resets).map_or(1, |h264| h264.references + 1);
+        for _ in 0..packets {
+            self.chain.push(keyframe.clone())?;
+        }
         self.chain.drain();
         let none = || self.chain.reason("the keyframe cannot be decoded; the feed is damaged here");
-        self.chain.take().into_iter().next().ok_or_else(none)
+        self.chain.take().pop().ok_or_else(none)
+    }
+}
+
+impl H264 {
+    /// Whether an access unit holds an IDR slice, or none that can be found.
+    fn resets(&self, unit: &[u8]) -> bool {
+        const SLICE: u8 = 1;
+        const IDR: u8 = 5;
+        let mut rest = unit;
+        while let Some((length, after)) = rest.split_at_checked(self.length_size) {
+            let length = length.iter().fold(0_usize, |length, byte| length << 8 | usize::from(*byte));
+            match after.first().map(|byte| byte & 0x1f) {
+                Some(SLICE) => return false,
+                Some(IDR) | None => return true,
+                Some(_) => rest = after.get(length..).unwrap_or_default(),
+            }
+        }
+        true
     }
 }

@@ -1,5 +1,6 @@
 //! A file or URL -> `MediaEvent`s, as fast as it can be read.
 
+mod access;
 mod merge;
 mod pipeline;
 mod track;
@@ -62,12 +63,12 @@ impl FileReader {
             return Err(context(this.merge.failure("it cannot be opened")));
         }
         this.base = this.merge.begin().map_err(context)?;
-        let duration = this.pipeline.query_duration::<gst::ClockTime>();
+        let duration = this.pipeline.query_duration::<gst::ClockTime>().filter(|d| !d.is_zero());
         this.duration = duration.and_then(|d| i64::try_from(d.nseconds()).ok()).map(MediaTime::from_nanos);
         Ok(this)
     }
 
-    /// The length that the container announces.
+    /// The length that the container announces; a fragmented file may not.
     pub fn duration(&self) -> Option<MediaTime> {
         self.duration
     }

@@ -7,6 +7,8 @@ use gstreamer as gst;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
+use super::access;
+
 /// A kind of track that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -105,7 +107,10 @@ impl Converter {
         if config.is_some() {
             self.announced.clone_from(&config);
         }
-        let keyframe = self.kind == Kind::Aac || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        let keyframe = match &self.announced {
+            Some(MediaEvent::VideoConfig(config)) => access::is_random_access(config, &map),
+            _ => self.kind == Kind::Aac,
+        };
         let decoded = dts.or(self.last).unwrap_or(presented);
         let packet = Packet { pts: presented, dts: decoded, keyframe, data: Bytes::copy_from_slice(&map) };
         if self.kind == Kind::Aac || *self.has_dts.get_or_insert(dts.is_some()) {

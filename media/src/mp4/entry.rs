@@ -6,7 +6,7 @@ use crest_core::{Error, Result};
 use mp4_atom::esds::{DecoderConfig, DecoderSpecific, EsDescriptor, SLConfig};
 use mp4_atom::{Atom, Audio, Avc1, Avcc, Codec, Esds, FixedPoint, Hvc1, Hvcc, Mp4a, Visual};
 
-use super::sps;
+use super::sps::{self, Sps};
 
 const MPEG4_AUDIO: u8 = 0x40;
 const AUDIO_STREAM: u8 = 5;
@@ -15,12 +15,16 @@ const AUDIO_STREAM: u8 = 5;
 pub(crate) fn with_dimensions(mut config: VideoConfig) -> VideoConfig {
     if config.codec == VideoCodec::H264
         && (config.width == 0 || config.height == 0)
-        && let Ok(avcc) = avcc(&config.record)
-        && let Some((width, height)) = avcc.sequence_parameter_sets.first().and_then(|nal| sps::dimensions(nal))
+        && let Some(sps) = h264(&config.record)
     {
-        (config.width, config.height) = (width, height);
+        (config.width, config.height) = sps.size;
     }
     config
+}
+
+/// What the first parameter set of an `avcC` record says.
+pub(crate) fn h264(record: &[u8]) -> Option<Sps> {
+    avcc(record).ok()?.sequence_parameter_sets.first().and_then(|nal| sps::parse(nal))
 }
 
 /// The sample entry of a video track. A record that does not parse is the feed's fault.

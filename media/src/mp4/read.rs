@@ -168,8 +168,11 @@ fn locate(traf: &Traf, start: u64, moof_length: u64, bytes: u64) -> Result<Vec<L
     Ok(out)
 }
 
-/// The first box, its body, and what follows it; `None` at the end.
-fn next_box(data: &[u8]) -> Result<Option<(Header, &[u8], &[u8])>> {
+/// A box's header, its body, and what follows it.
+type Split<'a> = (Header, &'a [u8], &'a [u8]);
+
+/// Splits off the first box; `None` at the end.
+fn next_box(data: &[u8]) -> Result<Option<Split<'_>>> {
     let mut rest = data;
     let Some(header) = Header::decode_maybe(&mut rest).map_err(bad)? else { return Ok(None) };
     let size = header.size.ok_or_else(|| Error::outside("a box without a size"))?;

@@ -1,7 +1,16 @@
-//! Picture size from an H.264 sequence parameter set: a feed over RTMP does not say it anywhere else.
+//! What an H.264 sequence parameter set says: a feed over RTMP does not say the size of its picture elsewhere.
 
-/// Width and height in pixels after cropping. `None` where the set is broken or absurd.
-pub(crate) fn dimensions(nal: &[u8]) -> Option<(u32, u32)> {
+/// The part of a parameter set that is of use here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sps {
+    /// Width and height in pixels, after cropping.
+    pub size: (u32, u32),
+    /// How many frames a frame may refer to.
+    pub references: u32,
+}
+
+/// Parses a NAL unit. `None` where the set is broken or absurd.
+pub(crate) fn parse(nal: &[u8]) -> Option<Sps> {
     // Parameter sets are tens of bytes; what is longer is not read to its end.
     let body: Vec<u8> = unescape(nal.get(1..)?.get(..nal.len().min(1024) - 1)?);
     let mut bits = Bits { data: &body, at: 0 };
@@ -45,7 +54,7 @@ pub(crate) fn dimensions(nal: &[u8]) -> Option<(u32, u32)> {
         }
         _ => {}
     }
-    bits.golomb()?; // reference frames
+    let references = bits.golomb()?;
     bits.take(1)?; // gaps in frame numbers
     let across = u64::from(bits.golomb()?) + 1;
     let down = u64::from(bits.golomb()?) + 1;
@@ -69,7 +78,7 @@ pub(crate) fn dimensions(nal: &[u8]) -> Option<(u32, u32)> {
     let width = (across * 16).checked_sub((crop[0] + crop[1]) * unit_x)?;
     let height = (down * 16 * fields).checked_sub((crop[2] + crop[3]) * unit_y * fields)?;
     let sane = |side: u64| (1..=16_384).contains(&side).then(|| u32::try_from(side).ok()).flatten();
-    Some((sane(width)?, sane(height)?))
+    (references <= 16).then_some(Sps { size: (sane(width)?, sane(height)?), references })
 }
 
 /// Removes the bytes that keep start codes out of the payload.
@@ -155,6 +164,10 @@ mod tests {
             out.push(0x80);
             out
         }
+    }
+
+    fn dimensions(nal: &[u8]) -> Option<(u32, u32)> {
+        parse(nal).map(|sps| sps.size)
     }
 
     fn baseline(across: u32, down: u32, frames_only: bool, crop: Option<[u32; 4]>) -> Vec<u8> {

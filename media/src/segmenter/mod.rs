@@ -40,7 +40,8 @@ impl Default for SegmenterConfig {
 /// Writes one session of one stream into segment files.
 ///
 /// A fragment closes at the next keyframe, or when it is too long or too large. A changed or added
-/// configuration begins a new file with a header of its own. Files that exist already (a restart within the
+/// configuration begins a new file with a header of its own. A fragment's `start` and `end` span all that lies in
+/// it: where a feed sends sound after the picture it belongs to, neighbours overlap by that much. Files that exist already (a restart within the
 /// session) are never written over: the next free number is taken.
 #[derive(Debug)]
 pub struct Segmenter {

@@ -66,7 +66,7 @@ fn a_broken_keyframe_spoils_nothing_after_it() {
     let (config, packets) = keyframes(&bench.sample(3, "-bf 2", "in.mp4"));
     let mut decoder = KeyframeDecoder::new().unwrap();
     let good = decoder.decode(&config, &packets[1]).unwrap();
-    let noise: Vec<u8> = (0..packets[1].data.len()).map(|i| (i * 7919 >> 3) as u8).collect();
+    let noise: Vec<u8> = (0..packets[1].data.len()).map(|i| ((i * 7919) >> 3) as u8).collect();
     for bad in
         [Bytes::from(noise), Bytes::new(), packets[1].data.slice(..40), Bytes::from_static(&[0, 0, 0, 200, 0x65])]
     {
@@ -76,6 +76,21 @@ fn a_broken_keyframe_spoils_nothing_after_it() {
     let nonsense = Arc::new(VideoConfig { record: Bytes::from_static(b"nonsense"), ..(*config).clone() });
     let _ = decoder.decode(&nonsense, &packets[1]);
     assert_eq!(decoder.decode(&config, &packets[1]).unwrap(), good);
+}
+
+#[test]
+fn keyframes_that_do_not_reset_the_decoder_have_pictures_too() {
+    let bench = Bench::new();
+    let (config, open) = keyframes(&bench.sample(4, "-bf 2 -x264-params open-gop=1:scenecut=0", "open.flv"));
+    let (other, closed) = keyframes(&bench.sample(4, "-bf 2", "closed.flv"));
+    assert_eq!((open.len(), closed.len()), (4, 4));
+    let mut decoder = KeyframeDecoder::new().unwrap();
+    for (open, closed) in open.iter().zip(&closed) {
+        let open = decoder.decode(&config, open).unwrap();
+        let closed = decoder.decode(&other, closed).unwrap();
+        let apart: u64 = open.rgb.iter().zip(&closed.rgb).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+        assert!(apart / (open.rgb.len() as u64) < 8, "{}", apart / open.rgb.len() as u64);
+    }
 }
 
 #[tokio::test]

@@ -150,7 +150,12 @@ fn a_torn_file_is_readable_up_to_its_last_whole_fragment() {
     let made = cut(bench.dir.path(), &fragments, ms(1000), ms(4000), &clip).unwrap();
     assert_eq!(complaints(&clip), "");
     assert!(made.end >= ms(2990) && made.end < ms(3200), "{made:?}");
-    assert!(cut(bench.dir.path(), &[last.clone()], ms(0), ms(9000), &clip).unwrap_err().message.contains("damaged"));
+    assert!(
+        cut(bench.dir.path(), std::slice::from_ref(last), ms(0), ms(9000), &clip)
+            .unwrap_err()
+            .message
+            .contains("damaged")
+    );
 }
 
 #[test]

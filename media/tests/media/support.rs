@@ -90,7 +90,9 @@ pub fn probe(path: &Path, kind: &str, field: &str) -> String {
         .arg(path)
         .output()
         .unwrap();
-    String::from_utf8_lossy(&run.stdout).trim().trim_end_matches(',').to_owned()
+    // A transport stream's tracks are listed twice, alone and in their program.
+    let text = String::from_utf8_lossy(&run.stdout);
+    text.lines().next().unwrap_or_default().trim().trim_end_matches(',').to_owned()
 }
 
 pub fn number(path: &Path, kind: &str, field: &str) -> f64 {
