@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+use crate::usage::Usage;
 use api::Api;
 use card::Card;
 use console::Console;
@@ -58,7 +59,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<bool> {
     if options.bus != "embedded" {
         let error = "the demo runs on the embedded bus only for now; Kafka comes in a later version. \
                      Leave --bus out, or write --bus embedded";
-        return Err(crest_core::Error::user(error).into());
+        return Err(Usage(error.to_owned()).into());
     }
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Whichever way this ends, dropping the demo kills the processes it started.
@@ -224,7 +225,7 @@ fn fresh(out: &Path) -> anyhow::Result<PathBuf> {
     let used = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
     if used && !out.join(MARKER).exists() {
         let error = format!("{} holds something else than a demo; choose another folder with --out", out.display());
-        return Err(crest_core::Error::user(error).into());
+        return Err(Usage(error).into());
     }
     for folder in ["data", "clips"] {
         if out.join(folder).exists() {

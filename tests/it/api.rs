@@ -43,7 +43,7 @@ fn every_error_is_a_problem() -> Result<()> {
         let text = api.raw(Method::POST, "/v1/streams", &[("content-type", "text/plain")], b"hello".to_vec()).await?;
         is_problem(&text, StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type");
         // What is not read of a body closes the connection, which nobody else should be using.
-        let large = api.apart().raw(Method::POST, "/v1/streams", &json, vec![b' '; 2 << 20]).await?;
+        let large = api.raw(Method::POST, "/v1/streams", &json, vec![b' '; 2 << 20]).await?;
         is_problem(&large, StatusCode::PAYLOAD_TOO_LARGE, "body_too_large");
         let cursor = api.send(Method::GET, "/v1/streams?cursor=nonsense", None).await?;
         is_problem(&cursor, StatusCode::BAD_REQUEST, "invalid_cursor");

@@ -185,11 +185,6 @@ impl Answer {
 }
 
 impl Api {
-    /// The same over connections of its own.
-    pub fn apart(&self) -> Self {
-        Self { http: reqwest::Client::new(), ..self.clone() }
-    }
-
     /// A request with headers and a body as they are.
     pub async fn raw(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<Answer> {
         let path = path.strip_prefix(&self.base).unwrap_or(path);
