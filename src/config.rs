@@ -34,12 +34,45 @@ pub struct Config {
     pub clips: crest_sinks::ClipsConfig,
     /// Logs.
     pub log: LogConfig,
+    /// SRT publishers; not in this version.
+    pub srt: Reserved,
+    /// WHIP publishers; not in this version.
+    pub webrtc: Reserved,
+    /// Another database than the one in the data directory; not in this version.
+    pub database: Reserved,
+    /// Another object storage than the data directory; not in this version.
+    pub storage: Reserved,
     /// Set from `CREST_DATA_DIR`.
     #[serde(skip)]
     pub data_dir: PathBuf,
     /// Set from `CREST_BOOTSTRAP_KEY`.
     #[serde(skip)]
     pub bootstrap_key: Option<String>,
+}
+
+/// Keys that later versions use. Setting them is no error, so that one configuration fits both; what
+/// they ask for is named at start as not available.
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reserved {
+    /// Where to listen.
+    pub listen: Option<SocketAddr>,
+    /// Where it is.
+    pub url: Option<String>,
+}
+
+impl Config {
+    /// The keys that are set and have no effect in this version.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let keys = [
+            ("srt.listen", self.srt.listen.is_some()),
+            ("webrtc.listen", self.webrtc.listen.is_some()),
+            ("database.url", self.database.url.is_some()),
+            ("storage.url", self.storage.url.is_some()),
+            ("bus.brokers", !self.bus.brokers.is_empty()),
+        ];
+        keys.into_iter().filter_map(|(key, set)| set.then_some(key)).collect()
+    }
 }
 
 /// The HTTP API.
@@ -64,13 +97,15 @@ impl Default for HttpConfig {
 pub struct BusConfig {
     /// `embedded`.
     pub kind: String,
+    /// Addresses of Kafka brokers; not in this version.
+    pub brokers: Vec<String>,
     /// Bounds of the embedded bus.
     pub embedded: crest_bus::BusConfig,
 }
 
 impl Default for BusConfig {
     fn default() -> Self {
-        Self { kind: "embedded".to_owned(), embedded: crest_bus::BusConfig::default() }
+        Self { kind: "embedded".to_owned(), brokers: Vec::new(), embedded: crest_bus::BusConfig::default() }
     }
 }
 
@@ -132,11 +167,42 @@ fn parse(mut table: Table, vars: impl Iterator<Item = (String, String)>) -> anyh
         let message = format!("bus.kind is '{}', but this version knows 'embedded' only", config.bus.kind);
         return Err(Usage(message).into());
     }
+    check(&config)?;
     Ok(config)
 }
 
+/// Bounds that no part of crest can work without.
+fn check(config: &Config) -> Result<(), Usage> {
+    let counts = [
+        ("segments.fragment_bytes", config.segments.fragment_bytes as u128),
+        ("segments.fragment", config.segments.fragment.0.as_millis()),
+        ("segments.segment", config.segments.segment.0.as_millis()),
+        ("decoder.workers", config.decoder.workers as u128),
+        ("decoder.queue", config.decoder.queue as u128),
+        ("ingest.sampler_queue", config.ingest.sampler_queue as u128),
+        ("rtmp.max_connections", config.rtmp.max_connections as u128),
+        ("api.max_page", u128::from(config.api.max_page)),
+        ("api.max_body_bytes", config.api.max_body_bytes as u128),
+        ("api.max_chat_messages", config.api.max_chat_messages as u128),
+        ("clips.workers", config.clips.workers as u128),
+        ("webhooks.concurrency", config.webhooks.concurrency as u128),
+        ("webhooks.timeout", config.webhooks.timeout.0.as_millis()),
+    ];
+    if let Some((key, _)) = counts.iter().find(|(_, value)| *value == 0) {
+        return Err(Usage(format!("{key} must be more than 0")));
+    }
+    let url = |key: &str, value: &Option<String>, schemes: [&str; 2]| match value {
+        Some(value) if !schemes.iter().any(|scheme| value.starts_with(scheme)) => {
+            Err(Usage(format!("{key} is '{value}', but must begin with {}", schemes.join(" or "))))
+        }
+        _ => Ok(()),
+    };
+    url("http.public_url", &config.http.public_url, ["http://", "https://"])?;
+    url("rtmp.public_url", &config.rtmp.public_url, ["rtmp://", "rtmps://"])
+}
+
 /// Keys whose values are lists.
-const LISTS: [&str; 1] = ["webhooks.retry"];
+const LISTS: [&str; 2] = ["webhooks.retry", "bus.brokers"];
 
 /// Puts one environment override into the table.
 fn set(table: &mut Table, name: &str, key: &str, value: &str) -> Result<(), Usage> {
@@ -201,5 +267,14 @@ mod tests {
         let wrong = with(&[("CREST_WEBHOOKS__RETRY", "soon")]).unwrap_err().to_string();
         assert!(wrong.contains("soon"), "{wrong}");
         assert!(with(&[("CREST_BUS__KIND", "pigeon")]).is_err());
+        let none = with(&[("CREST_DECODER__WORKERS", "0")]).unwrap_err().to_string();
+        assert!(none.contains("decoder.workers"), "{none}");
+        assert!(with(&[("CREST_HTTP__PUBLIC_URL", "crest.example")]).is_err());
+    }
+
+    #[test]
+    fn keys_of_later_versions_are_taken_and_named() {
+        let config = with(&[("CREST_SRT__LISTEN", "127.0.0.1:0"), ("CREST_BUS__BROKERS", "a:9092,b:9092")]).unwrap();
+        assert_eq!(config.without_effect(), ["srt.listen", "bus.brokers"]);
     }
 }

@@ -36,6 +36,9 @@ pub async fn run(config: Config, roles: &str) -> anyhow::Result<()> {
     }
     telemetry::start_logs(&config.log)?;
     let metrics = telemetry::start_metrics()?;
+    for key in config.without_effect() {
+        tracing::warn!("{key} is set, but this version does not have what it configures; it is ignored");
+    }
     crest_media::init()?;
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("cannot create the data directory {}", config.data_dir.display()))?;

@@ -1,7 +1,7 @@
 //! Bodies and query parameters, refused with problems that name the place of the fault.
 
 use axum::Json;
-use axum::body::HttpBody;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
@@ -19,15 +19,28 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, api: &Shared) -> Result<Self, Problem> {
-        match tokio::time::timeout(api.config.body_timeout.0, Json::<T>::from_request(request, api)).await {
-            Ok(Ok(Json(value))) => Ok(Self(value)),
-            Ok(Err(rejection)) => Err(body_problem(&rejection, api.config.max_body_bytes)),
+        match tokio::time::timeout(api.config.body_timeout.0, read::<T>(request, api)).await {
+            Ok(read) => read.map(Self),
             Err(_) => Err(Problem::new(
                 Code::BodyTimeout,
                 format!("A body has to arrive within {:?}; send less at a time.", api.config.body_timeout.0),
             )),
         }
     }
+}
+
+/// The body as JSON. The derived readers would take an array for an object; this API has no arrays.
+async fn read<T: DeserializeOwned>(request: Request, api: &Shared) -> Result<T, Problem> {
+    let refuse = |rejection: JsonRejection| body_problem(&rejection, api.config.max_body_bytes);
+    let (parts, body) = request.into_parts();
+    let whole = Request::from_parts(parts.clone(), body);
+    let bytes = Bytes::from_request(whole, api).await.map_err(|e| refuse(e.into()))?;
+    let is_array = bytes.trim_ascii_start().starts_with(b"[");
+    let Json(value) = Json::<T>::from_request(Request::from_parts(parts, bytes.into()), api).await.map_err(refuse)?;
+    if is_array {
+        return Err(Problem::new(Code::InvalidBody, "The body has to be a JSON object."));
+    }
+    Ok(value)
 }
 
 /// A JSON body that may be left out.

@@ -226,8 +226,9 @@ pub trait Webhooks: Send + Sync {
         state: Option<DeliveryState>,
         page: &Page,
     ) -> Result<Paged<Delivery>>;
-    /// Leases deliveries that are due until `until`: for each endpoint the pending one with the
-    /// lowest sequence, so that events arrive in order and a slow endpoint delays no other.
+    /// Leases deliveries that are due until `until`: for each endpoint one, the pending one with the
+    /// lowest sequence, so that events arrive in order and a slow endpoint delays no other. One that
+    /// was refused several times steps aside and holds the later ones up no longer.
     async fn lease_deliveries(&self, now: WallTime, until: WallTime, limit: u32) -> Result<Vec<LeasedDelivery>>;
     /// Notes how an attempt went and gives the lease back.
     async fn finish_attempt(&self, id: &WebhookId, outcome: &AttemptOutcome, now: WallTime) -> Result<()>;

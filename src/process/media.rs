@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::output::Report;
 use super::pipeline::{self, Pipeline, Results};
+use crate::usage::Usage;
 
 /// What a clip keeps before and after its highlight.
 const PADDING: MediaTime = MediaTime::from_millis(2000);
@@ -31,6 +32,11 @@ pub(super) struct MediaRun {
 impl MediaRun {
     pub(super) fn open(input: &str, out: &Path) -> anyhow::Result<Self> {
         crest_media::init()?;
+        let same = |file: &PathBuf| file.canonicalize().ok() == Path::new(input).canonicalize().ok();
+        if made_before(out).iter().any(same) {
+            let message = format!("{input} is a clip of an earlier run into {}; choose another --out", out.display());
+            return Err(Usage(message).into());
+        }
         let reader = FileReader::open(input)?;
         let work = out.join(".segments");
         if work.exists() {
@@ -137,7 +143,7 @@ impl MediaRun {
     /// Cuts the clips and thumbnails of the highlights and names them in the report.
     pub(super) fn cut(&mut self, report: &mut Report, results: &Results, out: &Path) -> anyhow::Result<()> {
         let folder = out.join("clips");
-        remove_old(&folder)?;
+        remove_old(out)?;
         if !results.highlights.is_empty() && !self.fragments.is_empty() {
             std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
             let bar = super::bar(Some(MediaTime::from_millis(results.highlights.len() as i64)));
@@ -172,15 +178,24 @@ fn covering(fragments: &[Fragment], from: MediaTime, to: MediaTime) -> &[Fragmen
     &fragments[first..=last]
 }
 
-/// Removes the clips and thumbnails of an earlier run, and nothing else.
-fn remove_old(folder: &Path) -> anyhow::Result<()> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("hl_") && (name.ends_with(".mp4") || name.ends_with(".jpg")) {
-            std::fs::remove_file(entry.path()).with_context(|| format!("cannot remove {}", entry.path().display()))?;
-        }
+/// Removes the clips and thumbnails that an earlier run named in its `highlights.json`, and nothing
+/// else: the folder may hold what is not ours.
+fn remove_old(out: &Path) -> anyhow::Result<()> {
+    for file in made_before(out) {
+        std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
     }
     Ok(())
+}
+
+/// The files of an earlier run that are still there.
+fn made_before(out: &Path) -> Vec<PathBuf> {
+    let Ok(text) = std::fs::read(out.join("highlights.json")) else { return Vec::new() };
+    let Ok(report) = serde_json::from_slice::<serde_json::Value>(&text) else { return Vec::new() };
+    let highlights = report["highlights"].as_array().into_iter().flatten();
+    let names = highlights.flat_map(|h| [h["clip"].as_str(), h["thumbnail"].as_str()]).flatten();
+    let ours = |name: &&str| {
+        let id = name.strip_prefix("clips/hl_").and_then(|n| n.strip_suffix(".mp4").or(n.strip_suffix(".jpg")));
+        id.is_some_and(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    names.filter(ours).map(|name| out.join(name)).filter(|file| file.is_file()).collect()
 }

@@ -154,6 +154,7 @@ CREATE TABLE events (
     data            TEXT NOT NULL
 );
 CREATE INDEX events_of_organization ON events (organization_id, happened_at, id);
+CREATE INDEX events_of_subject ON events (organization_id, subject);
 
 CREATE TABLE endpoints (
     id              TEXT PRIMARY KEY,

@@ -54,6 +54,10 @@ pub(crate) async fn endpoints_of(
     rows.iter().map(endpoint).collect()
 }
 
+/// Attempts for which an endpoint's later events wait: with the usual schedule, two and a half minutes
+/// and the pause after them.
+const ATTEMPTS_IN_ORDER: i64 = 4;
+
 #[async_trait]
 impl Webhooks for SqliteStore {
     async fn create_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
@@ -143,15 +147,25 @@ impl Webhooks for SqliteStore {
 
     async fn lease_deliveries(&self, now: WallTime, until: WallTime, limit: u32) -> Result<Vec<LeasedDelivery>> {
         let mut tx = self.write().await?;
-        // Only the head of each endpoint's queue is looked at: while it waits or is leased, nothing
-        // behind it may overtake it.
+        // One delivery of an endpoint at a time. Its queue waits for its head, so that events arrive in
+        // order; but a head that was refused so often that the receiver refuses it, and not
+        // everything, steps aside and is tried again between the others.
         let rows = sqlx::query(
             "SELECT d.* FROM endpoints e JOIN deliveries d ON d.endpoint_id = e.id AND d.state = 'pending' \
-             AND d.sequence = (SELECT MIN(head.sequence) FROM deliveries head \
-                 WHERE head.endpoint_id = e.id AND head.state = 'pending') \
-             WHERE d.next_attempt_at <= ? AND (d.leased_until IS NULL OR d.leased_until <= ?) \
+             AND d.sequence = COALESCE( \
+                 (SELECT CASE WHEN head.next_attempt_at <= ? THEN head.sequence END FROM deliveries head \
+                  WHERE head.endpoint_id = e.id AND head.state = 'pending' AND head.attempts < ? \
+                  ORDER BY head.sequence LIMIT 1), \
+                 (SELECT aside.sequence FROM deliveries aside \
+                  WHERE aside.endpoint_id = e.id AND aside.state = 'pending' AND aside.attempts >= ? \
+                  AND aside.next_attempt_at <= ? ORDER BY aside.next_attempt_at, aside.sequence LIMIT 1)) \
+             WHERE NOT EXISTS (SELECT 1 FROM deliveries busy WHERE busy.endpoint_id = e.id \
+                 AND busy.state = 'pending' AND busy.leased_until > ?) \
              ORDER BY d.next_attempt_at, d.id LIMIT ?",
         )
+        .bind(now.0)
+        .bind(ATTEMPTS_IN_ORDER)
+        .bind(ATTEMPTS_IN_ORDER)
         .bind(now.0)
         .bind(now.0)
         .bind(i64::from(limit))
