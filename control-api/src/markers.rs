@@ -68,6 +68,12 @@ pub async fn create(
         .place(new.at.as_deref(), new.t)
         .map_err(|wrong| Problem::new(Code::InvalidTime, format!("The mark {wrong}.")))?
         .unwrap_or_else(|| timeline.present());
+    if media > timeline.soon() {
+        return Err(Problem::new(
+            Code::InvalidTime,
+            "The mark lies in the future; mark a moment when it has happened.",
+        ));
+    }
     let mark = Mark {
         organization_id: stream.organization_id.clone(),
         session: timeline.session,

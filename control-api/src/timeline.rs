@@ -66,6 +66,11 @@ impl Timeline {
         self.of_wall(self.now).max(MediaTime::ZERO)
     }
 
+    /// The present and what clocks may differ by.
+    pub fn soon(&self) -> MediaTime {
+        self.present() + self.early
+    }
+
     /// The wall-clock time of an instant of media.
     pub fn wall(&self, media: MediaTime) -> WallTime {
         self.started_at.plus_millis(media.nanos() / 1_000_000)

@@ -142,6 +142,9 @@ impl Signal {
     }
 }
 
+/// The `name` of a session start without media.
+const CHAT_ONLY: &str = "chat";
+
 /// One entry of the signals log.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum SignalEntry {
@@ -149,6 +152,8 @@ pub enum SignalEntry {
     SessionStart {
         /// Wall-clock time of media time 0.
         wall: WallTime,
+        /// Whether there are pictures or sound, by which time passes; else chat is the clock.
+        media: bool,
     },
     /// A value; a later one for the same bucket and signal replaces it.
     Value {
@@ -195,7 +200,9 @@ impl SignalBatch {
         type Row = (&'static str, Option<&'static str>, Option<u64>, Option<f64>, Option<i64>);
         let rows = self.entries.iter().map(|entry| -> Row {
             match *entry {
-                SignalEntry::SessionStart { wall } => ("session_start", None, None, None, Some(wall.0)),
+                SignalEntry::SessionStart { wall, media } => {
+                    ("session_start", (!media).then_some(CHAT_ONLY), None, None, Some(wall.0))
+                }
                 SignalEntry::Value { bucket, signal, value } => {
                     ("value", Some(signal.name()), Some(bucket.index()), Some(value), None)
                 }
@@ -238,7 +245,10 @@ impl SignalBatch {
             let time = ipc::cell(time, row);
             let name = name.is_valid(row).then(|| name.value(row));
             entries.push(match kind.is_valid(row).then(|| kind.value(row)).ok_or_else(missing)? {
-                "session_start" => SignalEntry::SessionStart { wall: WallTime(time.ok_or_else(missing)?) },
+                "session_start" => SignalEntry::SessionStart {
+                    wall: WallTime(time.ok_or_else(missing)?),
+                    media: name != Some(CHAT_ONLY),
+                },
                 "value" => {
                     let name = name.ok_or_else(missing)?;
                     let value = ipc::cell(value, row).filter(|v| v.is_finite()).ok_or_else(missing)?;
@@ -272,7 +282,8 @@ mod tests {
             organization_id: OrganizationId::from_raw("org_a"),
             session: Session::new(2),
             entries: vec![
-                SignalEntry::SessionStart { wall: WallTime(1_795_000_000_000) },
+                SignalEntry::SessionStart { wall: WallTime(1_795_000_000_000), media: true },
+                SignalEntry::SessionStart { wall: WallTime(0), media: false },
                 SignalEntry::Value { bucket: Bucket::new(7), signal: Signal::ChatRate, value: 0.1 + 0.2 },
                 SignalEntry::Watermark { modality: Modality::Audio, to: MediaTime::from_millis(4000) },
                 SignalEntry::Mark { at: MediaTime::from_millis(1) },

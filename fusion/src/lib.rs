@@ -15,12 +15,12 @@ pub mod window;
 
 use crest_core::highlight::Decision;
 use crest_core::signal::{SignalBatch, SignalEntry};
-use crest_core::{OrganizationId, Session, StreamId};
+use crest_core::{MediaTime, OrganizationId, Session, StreamId};
 use serde::{Deserialize, Serialize};
 
 pub use dimensions::DimensionSet;
 use session::SessionFusion;
-use window::Baselines;
+use window::{Baselines, Window};
 
 /// Version of the snapshot encoding. Another version means: rebuild from the log.
 pub const STATE_VERSION: u32 = 1;
@@ -97,12 +97,12 @@ impl StreamFusion {
     }
 
     fn apply_entry(&mut self, number: Session, entry: &SignalEntry, outcome: &mut Outcome) {
-        if let SignalEntry::SessionStart { wall } = entry {
+        if let SignalEntry::SessionStart { wall, media } = entry {
             if self.latest.is_none_or(|latest| number > latest) {
-                self.close(outcome);
+                self.close(None, outcome);
                 self.latest = Some(number);
                 let ids = (self.organization_id.clone(), self.stream_id.clone());
-                self.session = Some(SessionFusion::new(ids, number, *wall, self.past.clone()));
+                self.session = Some(SessionFusion::new(ids, number, *wall, Window::new(self.past.clone(), *media)));
             }
             return;
         }
@@ -112,14 +112,15 @@ impl StreamFusion {
             SignalEntry::Value { bucket, signal, value } => session.value(bucket, signal, value),
             SignalEntry::Watermark { modality, to } => session.watermark(modality, to),
             SignalEntry::Mark { at } => session.mark(at),
-            SignalEntry::SessionEnd { .. } => self.close(outcome),
+            SignalEntry::SessionEnd { at } => self.close(Some(at), outcome),
             SignalEntry::SessionStart { .. } => {}
         }
     }
 
-    fn close(&mut self, outcome: &mut Outcome) {
+    /// Ends the open session at `at`, or where its entries end.
+    fn close(&mut self, at: Option<MediaTime>, outcome: &mut Outcome) {
         if let Some(session) = self.session.take() {
-            self.past = session.finish(&self.set, outcome);
+            self.past = session.finish(&self.set, at, outcome);
         }
     }
 }

@@ -31,11 +31,11 @@ pub(crate) struct SessionFusion {
 }
 
 impl SessionFusion {
-    pub(crate) fn new(ids: (OrganizationId, StreamId), number: Session, wall: WallTime, past: Baselines) -> Self {
+    pub(crate) fn new(ids: (OrganizationId, StreamId), number: Session, wall: WallTime, window: Window) -> Self {
         Self {
             number,
             wall,
-            window: Window::new(past),
+            window,
             fast: Tracker::default(),
             full: Tracker::default(),
             decider: Decider::new(ids.0, ids.1, number),
@@ -69,37 +69,41 @@ impl SessionFusion {
 
     /// Evaluates every tick that the log has made known.
     pub(crate) fn advance(&mut self, set: &DimensionSet, outcome: &mut Outcome) {
-        self.evaluate(set, false, outcome);
+        self.evaluate(set, None, outcome);
     }
 
-    /// Nothing follows: evaluates what is left, closes what is open, and returns the past.
-    pub(crate) fn finish(mut self, set: &DimensionSet, outcome: &mut Outcome) -> Baselines {
-        self.evaluate(set, true, outcome);
+    /// The session ended at `at`, or where its entries end: evaluates what is left, closes what is
+    /// open, and returns the past. What was placed after the end is not decided.
+    pub(crate) fn finish(mut self, set: &DimensionSet, at: Option<MediaTime>, outcome: &mut Outcome) -> Baselines {
+        let end = at.map_or_else(|| self.window.newest(), MediaTime::bucket);
+        self.evaluate(set, Some(end), outcome);
         let step = self.full.close();
         self.full_step(set, step, outcome);
         self.decider.close(&mut outcome.decisions);
-        for at in std::mem::take(&mut self.marks) {
+        for at in std::mem::take(&mut self.marks).into_iter().filter(|at| at.bucket() <= end) {
             self.decider.mark(set, at, &mut outcome.decisions);
         }
         self.window.into_baselines()
     }
 
-    fn evaluate(&mut self, set: &DimensionSet, everything: bool, outcome: &mut Outcome) {
+    fn evaluate(&mut self, set: &DimensionSet, end: Option<Bucket>, outcome: &mut Outcome) {
         loop {
-            let fast = self.window.next_fast(set, everything);
+            let fast = self.window.next_fast(set, end);
             if let Some((tick, score)) = fast {
                 self.fast_tick(set, tick, score.unwrap_or(0.0), &mut outcome.decisions);
             }
             // While ticks of the media remain, the full score waits for chat as it always does.
-            let last = everything && fast.is_none();
-            while let Some((tick, score)) = self.window.next_full(set, last) {
+            let rest = end.filter(|_| fast.is_none());
+            while let Some((tick, score)) = self.window.next_full(set, rest) {
                 self.full_tick(set, tick, score, outcome);
             }
             if fast.is_none() {
                 break;
             }
         }
-        self.take_marks(set, &mut outcome.decisions);
+        if end.is_none() {
+            self.take_marks(set, &mut outcome.decisions);
+        }
     }
 
     fn fast_tick(&mut self, set: &DimensionSet, tick: Bucket, score: f64, out: &mut Vec<Decision>) {

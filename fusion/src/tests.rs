@@ -33,7 +33,8 @@ impl Broadcast {
             session: Session::new(1),
             entries,
         };
-        let mut log = vec![batch(vec![SignalEntry::SessionStart { wall: WallTime(0) }])];
+        let mut log =
+            vec![batch(vec![SignalEntry::SessionStart { wall: WallTime(0), media: self.audio || self.video }])];
         let at = |t: u64| {
             let hit = |m: &&(u64, u64, Moment)| t >= m.0 * 2 && t < m.1 * 2;
             self.moments.iter().find(hit).map_or(Moment::default(), |m| m.2)
@@ -199,6 +200,22 @@ fn a_timestamp_far_ahead_costs_little() {
         ..log[0].clone()
     });
     assert_eq!(finals(&decide(&log)).len(), 3);
+}
+
+#[test]
+fn chat_posted_long_before_its_media_does_not_move_the_clock() {
+    let mut log = game(true, true, false).log();
+    let ahead = SignalEntry::Value { bucket: Bucket::new(79_200), signal: Signal::ChatRate, value: 2.0 };
+    log[0].entries.push(ahead);
+    assert!(covers(&finals(&decide(&log)), &[(60, 68), (100, 106), (150, 160)]));
+}
+
+#[test]
+fn nothing_is_decided_after_the_end() {
+    let mut log = game(true, true, true).log();
+    log[3].entries.push(SignalEntry::Mark { at: MediaTime::from_millis(3_000_000) });
+    let found = finals(&decide(&log));
+    assert!(covers(&found, &[(60, 68), (100, 106), (150, 160)]), "{found:?}");
 }
 
 #[test]

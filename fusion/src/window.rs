@@ -60,6 +60,7 @@ impl Default for Baselines {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Window {
     baselines: Baselines,
+    has_media: bool,
     raw: Vec<BTreeMap<Bucket, f64>>,
     normal: BTreeMap<Bucket, Values>,
     audio_to: Option<MediaTime>,
@@ -74,10 +75,11 @@ pub struct Window {
 }
 
 impl Window {
-    /// A session's, with the stream's past so far.
-    pub fn new(baselines: Baselines) -> Self {
+    /// A session's, with the stream's past so far. Without media, chat is the clock.
+    pub fn new(baselines: Baselines, has_media: bool) -> Self {
         Self {
             baselines,
+            has_media,
             raw: vec![BTreeMap::new(); SIGNALS],
             normal: BTreeMap::new(),
             audio_to: None,
@@ -120,15 +122,24 @@ impl Window {
         }
     }
 
-    /// The first tick that is not fast known. Modalities that are idle do not hold it up; where there
-    /// have never been media, chat is its own clock.
+    /// The first tick that is not fast known. Modalities that are idle do not hold it up. Chat is the
+    /// clock only of a session without media: it may be posted long before the media it is about.
     fn known_to(&self) -> Bucket {
-        let media = [self.audio_to, self.video_to];
-        let Some(foremost) = media.iter().flatten().max() else {
+        if !self.has_media {
             return self.chat_newest.map_or(Bucket::new(0), |newest| newest.back(CHAT_ALLOWANCE));
-        };
+        }
+        let media = [self.audio_to, self.video_to];
+        let Some(foremost) = media.iter().flatten().max() else { return Bucket::new(0) };
         let active = media.iter().flatten().filter(|to| to.nanos() >= foremost.nanos() - IDLE_AFTER);
         active.min().map_or(Bucket::new(0), |to| to.bucket())
+    }
+
+    /// The last bucket with a value of the media, or of chat where there are none.
+    pub fn newest(&self) -> Bucket {
+        let counts = |i: &&crest_core::signal::SignalInfo| !self.has_media || i.modality != Modality::Chat;
+        let last =
+            Signal::CATALOGUE.iter().filter(counts).filter_map(|i| self.raw[i.signal as usize].keys().next_back());
+        last.max().copied().unwrap_or_default()
     }
 
     /// The first tick that is not fast known yet.
@@ -138,12 +149,11 @@ impl Window {
 
     /// The next tick that is fast known, with its score from the media alone (`None` where there are
     /// none).
-    pub fn next_fast(&mut self, set: &DimensionSet, everything: bool) -> Option<(Bucket, Option<f64>)> {
-        let mut to = self.known_to();
-        if everything {
-            let last = self.raw.iter().filter_map(|r| r.keys().next_back()).max().copied();
-            to = to.max(last.map_or(Bucket::new(0), Bucket::next));
-        }
+    ///
+    /// With `end`, the session's last bucket, nothing is waited for; ticks after it are walked through
+    /// for the chat about what was before it.
+    pub fn next_fast(&mut self, set: &DimensionSet, end: Option<Bucket>) -> Option<(Bucket, Option<f64>)> {
+        let to = end.map_or_else(|| self.known_to(), |end| end.forward(1 + MAX_LAG as u64));
         self.fast_next = self.fast_next.max(to.back(MAX_LEAP));
         if self.fast_next >= to {
             return None;
@@ -158,15 +168,16 @@ impl Window {
         Some((tick, self.fast_score(set, tick)))
     }
 
-    /// The next tick that is fully known, with its score.
-    pub fn next_full(&mut self, set: &DimensionSet, everything: bool) -> Option<(Bucket, f64)> {
-        let wait = match (everything, self.chat_active(self.fast_next)) {
-            (true, _) => 0,
-            (false, true) => REACH + CHAT_ALLOWANCE + self.lag.estimate(),
-            (false, false) => REACH,
+    /// The next tick that is fully known, with its score. With `end`, the session's last bucket,
+    /// nothing is waited for and nothing after it is scored.
+    pub fn next_full(&mut self, set: &DimensionSet, end: Option<Bucket>) -> Option<(Bucket, f64)> {
+        let wait = match (end, self.chat_active(self.fast_next)) {
+            (Some(_), _) => 0,
+            (None, true) => REACH + CHAT_ALLOWANCE + self.lag.estimate(),
+            (None, false) => REACH,
         };
         let tick = self.full_next.max(self.fast_next.back(MEMORY - MAX_LAG as u64 - REACH));
-        if tick.forward(wait) >= self.fast_next {
+        if tick.forward(wait) >= self.fast_next || end.is_some_and(|end| tick > end) {
             return None;
         }
         self.full_next = tick.next();

@@ -40,7 +40,7 @@ impl Shared {
         let wall = now();
         // Not repeated: a second attempt would be a second session.
         let session = self.store.start_session(&stream.id, wall).await?;
-        self.log(stream, session, SignalEntry::SessionStart { wall }).await?;
+        self.log(stream, session, SignalEntry::SessionStart { wall, media: true }).await?;
         tracing::info!(stream_id = %stream.id, %session, "a session begins");
         Ok(session)
     }

@@ -42,7 +42,7 @@ pub fn run(request: &Request) -> anyhow::Result<()> {
     let messages = request.chat.as_deref().map(chat::read).transpose()?.unwrap_or_default();
     std::fs::create_dir_all(&request.out)
         .with_context(|| format!("cannot create the output folder {}", request.out.display()))?;
-    let mut pipeline = Pipeline::new(set, messages);
+    let mut pipeline = Pipeline::new(set, messages, request.input.is_some());
 
     let mut run = match &request.input {
         Some(input) => {

@@ -39,7 +39,8 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    pub(super) fn new(set: DimensionSet, chat: Vec<ChatMessage>) -> Self {
+    /// `media`: whether pictures or sound will come; else chat is the clock.
+    pub(super) fn new(set: DimensionSet, chat: Vec<ChatMessage>, media: bool) -> Self {
         let organization = OrganizationId::from_raw(ORGANIZATION);
         let mut pipeline = Self {
             analyzers: SessionAnalyzers::default(),
@@ -51,7 +52,7 @@ impl Pipeline {
             scores: Vec::new(),
             values: BTreeMap::new(),
         };
-        pipeline.apply(vec![SignalEntry::SessionStart { wall: WallTime(0) }]);
+        pipeline.apply(vec![SignalEntry::SessionStart { wall: WallTime(0), media }]);
         pipeline
     }
 

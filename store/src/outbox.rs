@@ -46,6 +46,7 @@ pub(crate) async fn insert_event(tx: &mut Transaction<'_, Sqlite>, event: &Event
         if !told && event.score.is_some() && event.event_type != EventType::HighlightDetected {
             // The score passed the endpoint's limit only now; still, detection is told first.
             if let Some(detected) = detection(tx, event).await?
+                && detected.timestamp > endpoint.created_at
                 && endpoint.wants(EventType::HighlightDetected, None)
             {
                 insert_delivery(tx, &detected, &endpoint).await?;

@@ -58,6 +58,10 @@ pub(crate) async fn endpoints_of(
 /// and the pause after them.
 const ATTEMPTS_IN_ORDER: i64 = 4;
 
+/// Deliveries of one organization under way at a time: receivers of one tenant that hang leave room
+/// for everybody else's.
+const LEASES_PER_ORGANIZATION: i64 = 8;
+
 #[async_trait]
 impl Webhooks for SqliteStore {
     async fn create_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
@@ -151,23 +155,30 @@ impl Webhooks for SqliteStore {
         // order; but a head that was refused so often that the receiver refuses it, and not
         // everything, steps aside and is tried again between the others.
         let rows = sqlx::query(
-            "SELECT d.* FROM endpoints e JOIN deliveries d ON d.endpoint_id = e.id AND d.state = 'pending' \
-             AND d.sequence = COALESCE( \
+            "SELECT * FROM ( \
+               SELECT d.*, \
+                 ROW_NUMBER() OVER (PARTITION BY d.organization_id ORDER BY d.next_attempt_at, d.id) AS turn, \
+                 (SELECT COUNT(*) FROM deliveries mine WHERE mine.organization_id = d.organization_id \
+                  AND mine.state = 'pending' AND mine.leased_until > ?) AS leased \
+               FROM endpoints e JOIN deliveries d ON d.endpoint_id = e.id AND d.state = 'pending' \
+               AND d.sequence = COALESCE( \
                  (SELECT CASE WHEN head.next_attempt_at <= ? THEN head.sequence END FROM deliveries head \
                   WHERE head.endpoint_id = e.id AND head.state = 'pending' AND head.attempts < ? \
                   ORDER BY head.sequence LIMIT 1), \
                  (SELECT aside.sequence FROM deliveries aside \
                   WHERE aside.endpoint_id = e.id AND aside.state = 'pending' AND aside.attempts >= ? \
                   AND aside.next_attempt_at <= ? ORDER BY aside.next_attempt_at, aside.sequence LIMIT 1)) \
-             WHERE NOT EXISTS (SELECT 1 FROM deliveries busy WHERE busy.endpoint_id = e.id \
-                 AND busy.state = 'pending' AND busy.leased_until > ?) \
-             ORDER BY d.next_attempt_at, d.id LIMIT ?",
+               WHERE NOT EXISTS (SELECT 1 FROM deliveries busy WHERE busy.endpoint_id = e.id \
+                 AND busy.state = 'pending' AND busy.leased_until > ?)) \
+             WHERE turn + leased <= ? ORDER BY turn, next_attempt_at, id LIMIT ?",
         )
         .bind(now.0)
+        .bind(now.0)
         .bind(ATTEMPTS_IN_ORDER)
         .bind(ATTEMPTS_IN_ORDER)
         .bind(now.0)
         .bind(now.0)
+        .bind(LEASES_PER_ORGANIZATION)
         .bind(i64::from(limit))
         .fetch_all(&mut *tx)
         .await

@@ -1,6 +1,7 @@
 //! The outbox: order per endpoint, leases, retries.
 
-use crest_core::event::EventType;
+use crest_core::event::{Event, EventType};
+use crest_core::highlight::Decision;
 use crest_core::store::{Page, Webhooks};
 use crest_core::webhook::{AttemptOutcome, DeliveryState, Endpoint, LeasedDelivery};
 use crest_core::{EndpointId, WallTime, WebhookId};
@@ -135,4 +136,55 @@ async fn deliveries_page_and_filter_by_state() {
     assert_eq!(second.next, None);
     assert_eq!(list(Some(DeliveryState::Delivered), &Page { after: None, limit: 3 }).await.items.len(), 1);
     assert_eq!(list(Some(DeliveryState::Pending), &Page { after: None, limit: 9 }).await.items.len(), 4);
+}
+
+#[tokio::test]
+async fn what_is_refused_again_and_again_steps_aside() {
+    let world = World::new().await;
+    let a = world.add_endpoint("a").await;
+    world.commit(vec![world.detected(10), world.detected(100)]).await;
+    for attempt in 0..4 {
+        assert_eq!(lease(&world, NOW).await, [("whe_a".into(), 1)], "attempt {attempt}: the second waits");
+        let retry = AttemptOutcome::Retry { at: NOW, reason: "status 500".into() };
+        world.store.finish_attempt(&id(&world, 10, &a), &retry, NOW).await.unwrap();
+    }
+    assert_eq!(lease(&world, NOW).await, [("whe_a".into(), 2)]);
+    assert_eq!(lease(&world, NOW).await, [], "one at a time");
+    let done = AttemptOutcome::Delivered { status: 204 };
+    world.store.finish_attempt(&id(&world, 100, &a), &done, NOW).await.unwrap();
+    assert_eq!(lease(&world, NOW).await, [("whe_a".into(), 1)], "and the first is not forgotten");
+}
+
+#[tokio::test]
+async fn one_tenants_hanging_receivers_leave_room_for_the_others() {
+    let world = World::new().await;
+    for n in 0..20 {
+        world.add_endpoint(&format!("{n:02}")).await;
+    }
+    world.commit(vec![world.detected(10)]).await;
+    assert_eq!(lease(&world, NOW).await.len(), 8);
+    assert_eq!(lease(&world, NOW).await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_highlight_that_passes_the_limit_late_is_told_from_its_detection_on() {
+    let world = World::new().await;
+    let all = world.add_endpoint("all").await;
+    let created_at = NOW.plus_millis(-1000);
+    let proud = Endpoint { id: EndpointId::from_raw("whe_proud"), min_score: Some(0.9), created_at, ..all.clone() };
+    world.store.create_endpoint(&proud).await.unwrap();
+    let scored = |(decision, event): (Decision, Option<Event>), score: f64| {
+        (decision, event.map(|event| Event { score: Some(score), ..event }))
+    };
+    let told = async || -> Vec<(u64, &'static str)> {
+        let list = world.deliveries_of(&proud).await;
+        list.iter().rev().map(|d| (d.sequence, d.event_type.name())).collect()
+    };
+    world.commit(vec![scored(world.detected(10), 0.5)]).await;
+    assert_eq!(told().await, []);
+    world.commit(vec![scored(world.finalized(10, 2), 0.95)]).await;
+    assert_eq!(told().await.first(), Some(&(1, "highlight.detected")));
+    assert_eq!(told().await.len(), 2);
+    world.commit(vec![scored(world.deleted(10, 3), 0.1)]).await;
+    assert_eq!(told().await.last(), Some(&(3, "highlight.deleted")), "whoever was told is told the end");
 }
