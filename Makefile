@@ -47,5 +47,5 @@ bench: ## the benchmarks
 	@if cargo metadata --no-deps --format-version 1 | grep -q '"kind":\["bench"\]'; then \
 		cargo bench --workspace --benches; \
 	else \
-		echo 'There are no benchmarks yet: each comes with the first figure that is claimed for it (see benches/).'; \
+		echo 'There are no benchmarks yet: each comes with the first figure that is claimed for it.'; \
 	fi

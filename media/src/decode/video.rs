@@ -75,7 +75,13 @@ impl VideoDecoder {
                     .field("pixel-aspect-ratio", square)
                     .build();
                 elements.push(filter(&caps)?);
-                elements.push(element("jpegenc")?);
+                // Not `jpegenc`: where a side is no multiple of 16 it encodes whatever lies beyond the
+                // picture in memory, and the same picture gives other bytes each time.
+                let jpeg = element("avenc_mjpeg")?;
+                jpeg.set_property_from_str("pass", "quant");
+                jpeg.set_property("quantizer", 3.0_f32);
+                jpeg.set_property_from_str("flags", "bitexact");
+                elements.push(jpeg);
             }
         }
         let h264 = (config.codec == VideoCodec::H264).then(|| H264 {
