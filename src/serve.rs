@@ -6,6 +6,7 @@ use crest_core::bus::SharedBus;
 use crest_core::store::SharedStore;
 use crest_core::view::Links;
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_util::sync::CancellationToken;
@@ -40,16 +41,16 @@ pub async fn run(config: Config, roles: &str) -> anyhow::Result<()> {
         tracing::warn!("{key} is set, but this version does not have what it configures; it is ignored");
     }
     crest_media::init()?;
-    std::fs::create_dir_all(&config.data_dir)
-        .with_context(|| format!("cannot create the data directory {}", config.data_dir.display()))?;
+    // Before anything is created: a port that is taken is the commonest mistake.
+    let http = tokio::net::TcpListener::bind(config.http.listen).await.with_context(|| {
+        format!("http.listen: cannot listen on {}; stop what does, or set another port", config.http.listen)
+    })?;
+    let address = http.local_addr()?;
+    create_data_dir(&config.data_dir)?;
     let bus = crest_bus::open(&config.data_dir.join("bus"), config.bus.embedded.clone())?;
     let store: SharedStore = Arc::new(crest_store::SqliteStore::open(&config.data_dir.join("crest.db")).await?);
     bootstrap(&store, config.bootstrap_key.as_deref()).await?;
 
-    let http = tokio::net::TcpListener::bind(config.http.listen)
-        .await
-        .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?;
-    let address = http.local_addr()?;
     let links = Links::new(config.http.public_url.clone().unwrap_or_else(|| format!("http://{address}")));
     let shutdown = CancellationToken::new();
     let parts = Parts { bus, store, links, config: Arc::new(config), shutdown: shutdown.clone() };
@@ -61,7 +62,7 @@ pub async fn run(config: Config, roles: &str) -> anyhow::Result<()> {
     running.spawn(roles::fuse::run(parts.clone()));
     running.spawn(roles::analyze::run(parts.clone()));
     let ingest = roles::ingest::start(&parts).await?;
-    println!("rtmp listening on {}", ingest.control().rtmp_url());
+    println!("rtmp listening on rtmp://{}/{}", ingest.rtmp_address(), crest_ingest::rtmp::APPLICATION);
     running.spawn(roles::api::run(parts.clone(), http, ingest.control(), metrics, ready.clone()));
     println!("http listening on http://{address}");
     std::io::stdout().flush()?;
@@ -80,7 +81,7 @@ pub async fn run(config: Config, roles: &str) -> anyhow::Result<()> {
             report(ended);
         }
     };
-    if tokio::time::timeout(std::time::Duration::from_secs(9), stop).await.is_err() {
+    if tokio::time::timeout(std::time::Duration::from_secs(7), stop).await.is_err() {
         tracing::warn!("some roles did not stop in time; what they had not committed is taken up at the next start");
     }
     parts.bus.flush().await?;
@@ -98,6 +99,16 @@ fn report(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) {
         Ok(Err(error)) => tracing::error!("{error:#}"),
         Err(error) => tracing::error!("a role stopped: {error}"),
     }
+}
+
+/// Creates the data directory where it is missing, for its owner alone: it holds keys and media.
+fn create_data_dir(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("CREST_DATA_DIR: cannot create the data directory {}", path.display()))
 }
 
 /// Makes the operator's organization exist. Without a key, one is made and printed, once.

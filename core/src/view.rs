@@ -146,8 +146,9 @@ impl HighlightView {
     }
 }
 
-/// The event that tells what became of a stream. `revision` counts the events of one type about one
-/// stream, so that a second interruption is a second event.
+/// The event that tells what became of a stream. Its revision is the millisecond at which the step was
+/// taken, so that a second interruption is a second event; a step is taken once, and the event is
+/// frozen with it.
 pub fn stream_event(
     organization: &OrganizationId,
     stream: &StreamId,
@@ -163,7 +164,6 @@ pub fn stream_event(
         "reason": reason,
         "url": links.stream(stream),
     });
-    // Millisecond of the step: unique per stream and type, and frozen with the event.
     let revision = u64::try_from(now.0).unwrap_or(0);
     let mut event = Event::new(organization.clone(), event_type, stream.as_str(), revision, now, data);
     event.stream_id = Some(stream.clone());

@@ -28,10 +28,11 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<ChatMessage>> {
     let mut messages = Vec::new();
     for (number, line) in BufReader::new(file).lines().enumerate() {
         let line = line.with_context(|| format!("{} line {}", path.display(), number + 1))?;
+        let line = line.trim_start_matches('\u{feff}');
         if line.trim().is_empty() {
             continue;
         }
-        messages.push(parse(&line).map_err(|e| e.context(format!("{} line {}", path.display(), number + 1)))?);
+        messages.push(parse(line).map_err(|e| e.context(format!("{} line {}", path.display(), number + 1)))?);
     }
     messages.sort_by_key(|m: &ChatMessage| m.at);
     Ok(messages)

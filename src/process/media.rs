@@ -27,6 +27,8 @@ pub(super) struct MediaRun {
     has_video: bool,
     broken_pictures: u64,
     broken_sound: u64,
+    /// Highlights that no clip could be cut of, and why.
+    uncut: Vec<String>,
 }
 
 impl MediaRun {
@@ -50,6 +52,7 @@ impl MediaRun {
             has_video: false,
             broken_pictures: 0,
             broken_sound: 0,
+            uncut: Vec::new(),
         })
     }
 
@@ -71,6 +74,7 @@ impl MediaRun {
         if self.broken_sound > 0 {
             notes.push(format!("{} audio packets could not be decoded", self.broken_sound));
         }
+        notes.extend(self.uncut.iter().cloned());
         notes
     }
 
@@ -152,9 +156,10 @@ impl MediaRun {
                 let (from, to) = (highlight.start.saturating_sub(PADDING), highlight.end + PADDING);
                 let needed = covering(&self.fragments, from, to);
                 let name = format!("clips/{}.mp4", highlight.id);
-                crest_media::cut(&self.work, needed, from, to, &out.join(&name))
-                    .with_context(|| format!("cannot cut the clip at {}", highlight.start))?;
-                entry.clip = Some(name);
+                match crest_media::cut(&self.work, needed, from, to, &out.join(&name)) {
+                    Ok(_) => entry.clip = Some(name),
+                    Err(error) => self.uncut.push(format!("no clip at {}: {error}", highlight.start)),
+                }
                 let name = format!("clips/{}.jpg", highlight.id);
                 if self.has_video && crest_media::thumbnail(&self.work, needed, highlight.peak, &out.join(&name))? {
                     entry.thumbnail = Some(name);
@@ -163,10 +168,14 @@ impl MediaRun {
             }
             bar.finish_and_clear();
         }
-        if self.work.exists() {
-            std::fs::remove_dir_all(&self.work).with_context(|| format!("cannot remove {}", self.work.display()))?;
-        }
         Ok(())
+    }
+}
+
+impl Drop for MediaRun {
+    fn drop(&mut self) {
+        // What is left behind is removed by the next run into the same folder.
+        let _ = std::fs::remove_dir_all(&self.work);
     }
 }
 

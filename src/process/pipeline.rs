@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, VecDeque};
 /// A file belongs to nobody; ids are derived from its content's timeline alone.
 pub(super) const ORGANIZATION: &str = "org_file";
 
+/// Chat about the last moments is taken until this long after the end of the recording.
+const LATEST_CHAT: MediaTime = MediaTime::from_millis(15_000);
+
 /// What came out.
 pub(super) struct Results {
     /// Final highlights, by start.
@@ -36,6 +39,7 @@ pub(super) struct Pipeline {
     scores: Vec<ScoredTick>,
     values: BTreeMap<(Bucket, Signal), f64>,
     last_chat: MediaTime,
+    media: bool,
 }
 
 impl Pipeline {
@@ -46,6 +50,7 @@ impl Pipeline {
             analyzers: SessionAnalyzers::default(),
             fusion: StreamFusion::new(organization, StreamId::from_raw("str_file"), set.clone()),
             set,
+            media,
             last_chat: chat.last().map_or(MediaTime::ZERO, |m| m.at),
             chat: chat.into(),
             finals: Vec::new(),
@@ -72,7 +77,11 @@ impl Pipeline {
 
     /// Ends the input and returns what came out.
     pub(super) fn finish(mut self, media_end: MediaTime) -> Results {
-        let end = media_end.max(self.last_chat);
+        // Chat that goes on after the recording is over is about nothing in it.
+        let end = if self.media { media_end } else { self.last_chat };
+        if self.media {
+            self.chat.retain(|m| m.at < end + LATEST_CHAT);
+        }
         // In steps of a minute, so that fusion sees time pass as it would live.
         while let Some(first) = self.chat.front() {
             let to = first.at + MediaTime::from_millis(60_000);

@@ -3,17 +3,18 @@
 use crest_core::chat::{ChatKind, ChatMessage};
 use crest_core::signal::Signal;
 use crest_core::{BUCKET_NANOS, Bucket};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::{Analyzer, Values};
 
-/// Buckets kept for messages that arrive late or out of order; the earliest are forgotten first.
+/// Buckets kept for messages that arrive late or out of order; those that were begun first are
+/// forgotten first. (Not the earliest: chat may be posted long before its media.)
 const MAX_BUCKETS: usize = 1200;
 /// Buckets over which different users are counted: 5 s.
 const UNIQUE_WINDOW: u64 = 10;
 /// Different users remembered per bucket; above, the count is as good as "very many".
-const MAX_USERS: usize = 5_000;
+const MAX_USERS: usize = 1_000;
 
 #[derive(Default)]
 struct Tally {
@@ -25,6 +26,7 @@ struct Tally {
 #[derive(Default)]
 pub struct Rate {
     buckets: BTreeMap<Bucket, Tally>,
+    begun: VecDeque<Bucket>,
 }
 
 impl Analyzer for Rate {
@@ -32,6 +34,9 @@ impl Analyzer for Rate {
         let bucket = message.at.bucket();
         if message.kind == ChatKind::Deletion {
             return;
+        }
+        if !self.buckets.contains_key(&bucket) {
+            self.begun.push_back(bucket);
         }
         let tally = self.buckets.entry(bucket).or_default();
         tally.messages += 1;
@@ -46,8 +51,10 @@ impl Analyzer for Rate {
         let users: HashSet<u64> = recent.flat_map(|(_, t)| t.users.iter().copied()).collect();
         values.set(bucket, Signal::ChatRate, rate);
         values.set(bucket, Signal::ChatUnique, users.len() as f64);
-        if self.buckets.len() > MAX_BUCKETS {
-            self.buckets.pop_first();
+        if self.begun.len() > MAX_BUCKETS
+            && let Some(first) = self.begun.pop_front()
+        {
+            self.buckets.remove(&first);
         }
     }
 }
