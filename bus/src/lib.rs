@@ -141,6 +141,13 @@ impl Bus for EmbeddedBus {
         self.dead_letters.add(topic, received.position, frame, reason.to_owned()).await
     }
 
+    async fn caught_up(&self, topic: Topic, position: Position) -> Result<()> {
+        match self.rings.get(&topic) {
+            Some(ring) => ring.caught_up(position).await,
+            None => Ok(()),
+        }
+    }
+
     async fn flush(&self) -> Result<()> {
         let db = self.db.clone();
         self.dirty.store(false, Ordering::Relaxed);

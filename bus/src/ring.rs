@@ -20,6 +20,8 @@ pub(crate) struct Ring {
     state: Mutex<State>,
     /// The position after the last record; what readers wait for.
     end: watch::Sender<Position>,
+    /// Changes with each acknowledgement, and when a reader leaves.
+    progress: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -94,11 +96,35 @@ fn drop_counted(stream: &StreamId) {
 
 impl Ring {
     pub(crate) fn new(topic: Topic, max_records: usize, max_bytes: usize) -> Self {
-        Self { topic, max_records, max_bytes, state: Mutex::default(), end: watch::Sender::new(0) }
+        Self {
+            topic,
+            max_records,
+            max_bytes,
+            state: Mutex::default(),
+            end: watch::Sender::new(0),
+            progress: watch::Sender::new(()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the group of every open reader has acknowledged `position`.
+    pub(crate) async fn caught_up(&self, position: Position) -> Result<()> {
+        let mut progress = self.progress.subscribe();
+        loop {
+            progress.mark_unchanged();
+            let done = {
+                let state = self.lock();
+                let behind = |r: &Reader| state.groups.get(&r.group).is_none_or(|next| *next <= position);
+                !state.readers.values().any(behind)
+            };
+            if done {
+                return Ok(());
+            }
+            progress.changed().await.map_err(|_| Error::outside("the bus was closed"))?;
+        }
     }
 
     /// Appends at once; the oldest make room.
@@ -176,6 +202,7 @@ impl RingReader {
 impl Drop for RingReader {
     fn drop(&mut self) {
         self.ring.lock().readers.remove(&self.id);
+        self.ring.progress.send_replace(());
     }
 }
 
@@ -197,6 +224,8 @@ impl Subscription for RingReader {
         let next = position.saturating_add(1);
         let known = state.groups.entry(self.group.clone()).or_insert(next);
         *known = next.max(*known);
+        drop(state);
+        self.ring.progress.send_replace(());
         Ok(())
     }
 }

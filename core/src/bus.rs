@@ -65,6 +65,13 @@ pub trait Bus: Send + Sync {
     /// Sets aside a record that cannot be read, with the reason, and lets the topic go on.
     async fn dead_letter(&self, topic: Topic, received: &Received, reason: &str) -> Result<()>;
 
+    /// Waits until every open subscription of a ring topic has acknowledged `position`, so that what
+    /// follows from it can be put in order behind it. On durable topics, and where nobody reads,
+    /// returns at once. A subscription that never acknowledges is waited for in vain: bound the wait.
+    async fn caught_up(&self, _topic: Topic, _position: Position) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes everything appended so far survive a loss of power.
     async fn flush(&self) -> Result<()>;
 }

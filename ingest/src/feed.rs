@@ -8,6 +8,7 @@ use crest_core::stream::Stream;
 use crest_core::topic::Topic;
 use crest_core::{MediaTime, Result, Session};
 use crest_media::Segmenter;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -88,6 +89,7 @@ impl Feed {
             bus: Arc::clone(&shared.bus),
             pool: shared.pool.clone(),
             sampler: Sampler::new(stream.organization_id.clone(), media.session),
+            last: BTreeMap::new(),
         };
         let sampling = tokio::spawn(sampling.run(Arc::clone(&ring)));
         metrics::gauge!("crest_feeds_live").increment(1.0);

@@ -1,12 +1,13 @@
 //! The task that samples a live feed: packets from the ring, pictures from the shared pool, sound
 //! from the feed's own decoder, samples onto the bus. What it cannot do in time it drops and counts.
 
-use crest_core::bus::{Record, SharedBus};
+use crest_core::bus::{Position, Record, SharedBus};
 use crest_core::codec::{AudioConfig, Packet, VideoConfig};
 use crest_core::sample::{AudioWindow, Picture, VideoBatch};
 use crest_core::topic::Topic;
 use crest_core::{Result, StreamId};
 use crest_media::{AudioDecoder, KeyframePool, Pcm};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::queue::{Item, Ring};
@@ -18,6 +19,8 @@ pub(crate) struct Sampling {
     pub(crate) bus: SharedBus,
     pub(crate) pool: KeyframePool,
     pub(crate) sampler: Sampler,
+    /// Where the last sample went, by topic.
+    pub(crate) last: BTreeMap<Topic, Position>,
 }
 
 /// The decoder of the configuration it was made for; `None` inside where that cannot be decoded.
@@ -27,7 +30,8 @@ struct Sound {
 }
 
 impl Sampling {
-    /// Samples until the ring is closed and empty, then gives out what is left.
+    /// Samples until the ring is closed and empty, gives out what is left, and waits until it has been
+    /// analysed: the end of the session stands in the signals log behind what was measured before it.
     pub(crate) async fn run(mut self, ring: Arc<Ring>) {
         let mut sound: Option<Sound> = None;
         while let Some(item) = ring.pop().await {
@@ -44,6 +48,11 @@ impl Sampling {
         let (batch, window) = self.sampler.finish();
         self.publish_video(batch).await;
         self.publish_audio(window).await;
+        for (topic, position) in &self.last {
+            if let Err(error) = self.bus.caught_up(*topic, *position).await {
+                tracing::warn!(stream_id = %self.stream, %error, "the last samples may be analysed late");
+            }
+        }
     }
 
     async fn video(&mut self, config: &Arc<VideoConfig>, packet: &Packet) {
@@ -108,26 +117,31 @@ impl Sampling {
         }
     }
 
-    async fn publish_video(&self, batch: Option<VideoBatch>) {
+    async fn publish_video(&mut self, batch: Option<VideoBatch>) {
         if let Some(batch) = batch {
             self.publish(Topic::MediaVideo, batch.encode()).await;
         }
     }
 
-    async fn publish_audio(&self, window: Option<AudioWindow>) {
+    async fn publish_audio(&mut self, window: Option<AudioWindow>) {
         if let Some(window) = window {
             self.publish(Topic::MediaAudio, window.encode()).await;
         }
     }
 
-    async fn publish(&self, topic: Topic, payload: Result<Vec<u8>>) {
+    async fn publish(&mut self, topic: Topic, payload: Result<Vec<u8>>) {
         let appended = match payload {
             Ok(payload) => self.bus.append(topic, vec![Record::new(topic, self.stream.clone(), payload)]).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = appended {
-            self.dropped("bus", 1);
-            tracing::warn!(stream_id = %self.stream, topic = topic.name(), %error, "samples were not published");
+        match appended {
+            Ok(position) => {
+                self.last.insert(topic, position);
+            }
+            Err(error) => {
+                self.dropped("bus", 1);
+                tracing::warn!(stream_id = %self.stream, topic = topic.name(), %error, "samples were not published");
+            }
         }
     }
 

@@ -48,9 +48,7 @@ async fn follow(parts: Parts, topic: Topic, start: Start) -> anyhow::Result<()> 
         if !records.is_empty() && insist("appending signals", &parts.shutdown, append).await.is_none() {
             break;
         }
-        if topic.durable() {
-            subscription.acknowledge(last).await?;
-        }
+        subscription.acknowledge(last).await?;
     }
     Ok(())
 }

@@ -135,3 +135,27 @@ async fn a_group_goes_on_after_what_it_acknowledged() {
     let mut reader = subscribe(&*bus, T, "g", Start::Acknowledged).await;
     assert_eq!(take(&mut reader, 2).await, read[4..]);
 }
+
+#[tokio::test]
+async fn caught_up_is_when_every_reader_has_acknowledged() {
+    let (_folder, bus) = open(BusConfig::default());
+    append(&*bus, "a", 0..1).await;
+    bus.caught_up(T, 0).await.unwrap();
+
+    let mut first = subscribe(&*bus, T, "first", Start::Acknowledged).await;
+    let second = subscribe(&*bus, T, "second", Start::Acknowledged).await;
+    append(&*bus, "a", 1..3).await;
+    take(&mut first, 3).await;
+    let waiting = tokio::spawn({
+        let bus = bus.clone();
+        async move { bus.caught_up(T, 2).await }
+    });
+    first.acknowledge(1).await.unwrap();
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    first.acknowledge(2).await.unwrap();
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished(), "the second has read nothing");
+    drop(second);
+    waiting.await.unwrap().unwrap();
+}

@@ -19,6 +19,8 @@ const SET_CHUNK_SIZE: u8 = 1;
 const ABORT: u8 = 2;
 const BUFFER: usize = 32 * 1024;
 const PAIRING: Duration = Duration::from_secs(5);
+/// How long a peer may take to read why it was refused.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What a peer must not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -198,16 +200,34 @@ pub(super) async fn relay(mut peer: TcpStream, mut library: TcpStream, mut guard
             let count = from_peer.read(&mut buffer).await.unwrap_or(0);
             let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
             guard.check(bytes)?;
-            to_library.write_all(bytes).await.map_err(|_| Violation::Lost)?;
+            if to_library.write_all(bytes).await.is_err() {
+                // The library has closed; its last words are still on their way to the peer.
+                return std::future::pending().await;
+            }
         }
         // The library reads what it has, and then sees the end too.
         to_library.shutdown().await.map_err(|_| Violation::Lost)
     };
     let outbound = tokio::io::copy(&mut from_library, &mut to_peer);
     tokio::select! {
-        Err(violation) = inbound => Err(violation),
-        _ = outbound => Ok(()),
+        Err(violation) = inbound => return Err(violation),
+        _ = outbound => {}
     }
+    // Whoever has not shaken hands was told nothing.
+    if !matches!(guard.expect, Expect::Handshake(_)) {
+        let _ = tokio::time::timeout(LINGER, linger(&mut peer)).await;
+    }
+    Ok(())
+}
+
+/// Closes so that the peer reads why: a socket that is closed with bytes unread resets the connection,
+/// and a peer that is still writing would see that instead of the last answer.
+async fn linger(peer: &mut TcpStream) {
+    if peer.shutdown().await.is_err() {
+        return;
+    }
+    let mut unread = vec![0; BUFFER];
+    while peer.read(&mut unread).await.is_ok_and(|count| count > 0) {}
 }
 
 #[cfg(test)]
