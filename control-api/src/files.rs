@@ -40,7 +40,7 @@ impl ToSchema for Binary {}
 /// Headers that a request for a file may carry, in the API description.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "only its description is used")]
 pub struct FileHeaders {
     /// Which bytes are wanted, `bytes=0-1023`.
     #[param(rename = "Range")]

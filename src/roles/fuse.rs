@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{insist, next};
 use crate::serve::Parts;
+use resume::{Resume, restore_all};
+
+mod resume;
 
 /// The consumer group of fusion.
 const GROUP: &str = "fuse";
@@ -39,20 +42,15 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     else {
         return Ok(());
     };
-    let mut streams = BTreeMap::new();
-    for snapshot in snapshots {
-        if let Some(running) = restore(&snapshot) {
-            streams.insert(snapshot.stream_id, running);
-        }
-    }
-    let start = committed.map_or(Start::At(0), |position| Start::At(position + 1));
+    let (mut streams, resume) = restore_all(snapshots, committed);
+    let start = resume.start();
     let mut subscription = parts.bus.subscribe(Topic::Signals, GROUP, start).await?;
     while let Some(received) = next(&mut subscription, &shutdown).await {
         let Some(last) = received.last().map(|r| r.position) else { continue };
         let now = WallTime(jiff::Timestamp::now().as_millisecond());
         let mut commit = FusionCommit::default();
         for item in &received {
-            if let Err(error) = apply(&mut streams, item, &parts.links, now, &mut commit) {
+            if let Err(error) = apply(&mut streams, &resume, item, &parts.links, now, &mut commit) {
                 parts.bus.dead_letter(Topic::Signals, item, &error.message).await?;
             }
         }
@@ -73,25 +71,9 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A state of another version is not read: the stream is rebuilt from the log that is left.
-fn restore(snapshot: &Snapshot) -> Option<Running> {
-    if snapshot.version != STATE_VERSION {
-        tracing::warn!(stream_id = %snapshot.stream_id, version = snapshot.version, "fusion state of another version");
-        return None;
-    }
-    match StreamFusion::restore(&snapshot.state) {
-        Ok(fusion) => {
-            Some(Running { fusion, position: Some(snapshot.position), unsaved_from: None, since_snapshot: 0 })
-        }
-        Err(error) => {
-            tracing::error!(stream_id = %snapshot.stream_id, %error, "fusion state cannot be read");
-            None
-        }
-    }
-}
-
 fn apply(
     streams: &mut BTreeMap<StreamId, Running>,
+    resume: &Resume,
     item: &Received,
     links: &Links,
     now: WallTime,
@@ -99,6 +81,9 @@ fn apply(
 ) -> Result<()> {
     let batch = SignalBatch::decode(&item.record.payload)?;
     let stream = &item.record.key;
+    if !streams.contains_key(stream) && resume.is_done(stream, item.position) {
+        return Ok(());
+    }
     let running = streams.entry(stream.clone()).or_insert_with(|| Running {
         fusion: StreamFusion::new(batch.organization_id.clone(), stream.clone(), DimensionSet::default()),
         position: None,
@@ -116,6 +101,9 @@ fn apply(
     running.unsaved_from.get_or_insert(item.position);
     running.since_snapshot += 1;
     metrics::counter!("crest_signals_total").increment(batch.entries.len() as u64);
+    if resume.is_told(stream, item.position) {
+        return Ok(());
+    }
     for decision in outcome.decisions {
         let highlight = decision.highlight();
         let started = [before, after].into_iter().flatten().find(|(session, _)| *session == highlight.session);
@@ -185,3 +173,6 @@ fn conclude(
     };
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
