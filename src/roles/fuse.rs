@@ -1,6 +1,6 @@
 //! Fuse: the signals log becomes decisions, committed with their events.
 
-use crest_core::bus::{Position, Received, Start};
+use crest_core::bus::{Position, Received};
 use crest_core::event::{Event, EventType};
 use crest_core::highlight::Decision;
 use crest_core::signal::SignalBatch;

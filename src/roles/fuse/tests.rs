@@ -1,7 +1,7 @@
 //! Restarts: what is rebuilt, and what is not told again.
 
 use super::*;
-use crest_core::bus::Record;
+use crest_core::bus::{Record, Start};
 use crest_core::signal::{Modality, SignalEntry};
 use crest_core::{MediaTime, OrganizationId, Session};
 
