@@ -1,0 +1,169 @@
+//! Entrances for `fuzz/`: what must hold of a publisher's bytes, whatever they are.
+
+use bytes::Bytes;
+use crest_core::MediaTime;
+use crest_core::codec::{MediaEvent, Packet};
+use std::time::Duration;
+
+use crate::rtmp::flv::{TagKind, TagParser};
+use crate::timeline::{Timeline, Track, Unwrap};
+
+pub use crate::rtmp::fuzzing::{chunks, commands};
+
+/// The largest tag body in these runs.
+const BODY: usize = 4096;
+/// A step ahead by which a timeline may grow at once, a resumed feed's gap aside.
+const STEP_AHEAD: i64 = 16_000_000_000;
+/// How far presentation may lie behind decoding.
+const REORDER: i64 = 5_000_000_000;
+
+/// Tags of one publisher. Each is a byte (audio or video), a timestamp (4 bytes), a length (2 bytes) and as
+/// much of a body as there is.
+pub fn tags(mut data: &[u8]) {
+    let mut parser = TagParser::new(BODY);
+    let (mut length_size, mut sound) = (None, false);
+    while let Some((&[kind, t0, t1, t2, t3, l0, l1], rest)) = data.split_first_chunk::<7>() {
+        let (body, rest) = rest.split_at(usize::from(u16::from_be_bytes([l0, l1])).min(rest.len()));
+        data = rest;
+        let body = Bytes::copy_from_slice(body);
+        let timestamp = u32::from_be_bytes([t0, t1, t2, t3]);
+        let kind = if kind & 1 == 0 { TagKind::Audio } else { TagKind::Video };
+        let Ok(event) = parser.read(kind, timestamp, &body) else { continue };
+        assert!(body.len() <= BODY, "a body over the limit was read");
+        match (kind, event) {
+            (TagKind::Video, MediaEvent::VideoConfig(config)) => {
+                inside(&config.record, &body);
+                length_size = config.record.get(4).map(|byte| usize::from(byte & 3) + 1);
+            }
+            (TagKind::Audio, MediaEvent::AudioConfig(config)) => {
+                inside(&config.record, &body);
+                assert!((7_350..=96_000).contains(&config.sample_rate) && (1..=8).contains(&config.channels));
+                sound = true;
+            }
+            (TagKind::Video, MediaEvent::Video(packet)) => {
+                let length_size = length_size.unwrap_or_else(|| panic!("a picture before its configuration"));
+                inside(&packet.data, &body);
+                assert!(units_fill(&packet.data, length_size), "units that do not fill their packet");
+                assert!((packet.pts - packet.dts).nanos().abs() <= (1 << 23) * 1_000_000);
+                assert_eq!(told(packet.dts), timestamp);
+            }
+            (TagKind::Audio, MediaEvent::Audio(packet)) => {
+                assert!(sound, "sound before its configuration");
+                inside(&packet.data, &body);
+                assert_eq!((told(packet.dts), packet.pts), (timestamp, packet.dts));
+            }
+            (kind, event) => panic!("{kind:?} became {event:?}"),
+        }
+    }
+}
+
+/// What is handed on is a part of what came in: nothing was allocated for it.
+fn inside(part: &Bytes, body: &Bytes) {
+    let (part, body) = (part.as_ptr_range(), body.as_ptr_range());
+    assert!(!part.is_empty() && body.start <= part.start && part.end <= body.end, "not a part of the body");
+}
+
+/// The 32-bit timestamp that an extended one stands for.
+fn told(time: MediaTime) -> u32 {
+    u32::try_from((time.nanos() / 1_000_000).rem_euclid(1 << 32)).unwrap_or_default()
+}
+
+fn units_fill(mut rest: &[u8], length_size: usize) -> bool {
+    while !rest.is_empty() {
+        let mut prefix = [0; 4];
+        let Some(length) = rest.get(..length_size) else { return false };
+        prefix[4 - length_size..].copy_from_slice(length);
+        let end = length_size + usize::try_from(u32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
+        let Some(after) = rest.get(end..) else { return false };
+        rest = after;
+    }
+    true
+}
+
+/// Packets of one session, then a clean feed. Each packet is a byte (bit 0: video, bit 1: the feed was away
+/// before it), a timestamp and a composition offset (4 bytes each, in milliseconds).
+pub fn timeline(data: &[u8]) {
+    let mut run = Run::default();
+    let mut last = 0;
+    for record in data.as_chunks::<9>().0 {
+        let &[flags, t0, t1, t2, t3, c0, c1, c2, c3] = record;
+        last = u32::from_be_bytes([t0, t1, t2, t3]);
+        let composition = i32::from_be_bytes([c0, c1, c2, c3]);
+        let track = if flags & 1 == 1 { Track::Video } else { Track::Audio };
+        let dts = run.unwrap.extend(last);
+        if flags & 2 == 2 {
+            run.away(dts);
+        }
+        run.place(track, dts, dts + MediaTime::from_millis(i64::from(composition)));
+    }
+    run.settles(last);
+}
+
+#[derive(Default)]
+struct Run {
+    unwrap: Unwrap,
+    timeline: Timeline,
+    /// The latest decoding time of sound and picture.
+    last: [Option<i64>; 2],
+    /// How far the timeline may have come.
+    limit: i64,
+}
+
+impl Run {
+    /// The feed was away and comes back, as `Feed` decides it.
+    fn away(&mut self, first: MediaTime) {
+        let within = Duration::from_secs(60);
+        if self.timeline.continues(first, within) {
+            self.timeline.resume(first);
+            self.limit += 60_000_000_000;
+        }
+    }
+
+    /// Places a packet and returns how far it was moved.
+    fn place(&mut self, track: Track, dts: MediaTime, pts: MediaTime) -> i64 {
+        let packet = Packet { pts, dts, keyframe: false, data: Bytes::new() };
+        let placed = self.timeline.place(track, packet);
+        let at = placed.dts.nanos();
+        let last = &mut self.last[usize::from(track == Track::Video)];
+        assert!(last.is_none_or(|last| at > last), "decoding times rise");
+        assert!((0..=self.limit.saturating_add(STEP_AHEAD)).contains(&at), "the timeline jumped to {at}");
+        assert!((0..=REORDER).contains(&(placed.pts - placed.dts).nanos()), "presentation follows decoding");
+        assert!(self.timeline.end() > placed.pts, "the end lies behind every packet");
+        *last = Some(at);
+        self.limit = self.limit.max(at);
+        at - dts.nanos()
+    }
+
+    /// After whatever came before, a minute of a clean feed ends with sound and picture moved alike, and
+    /// no slower or faster than they came.
+    fn settles(&mut self, from: u32) {
+        let mut moved = [0; 2];
+        let mut before = [0; 2];
+        for frame in 0..750_u32 {
+            for (track, index) in [(Track::Audio, 0), (Track::Video, 1)] {
+                let at = self.unwrap.extend(from.wrapping_add(frame * 80));
+                before[index] = moved[index];
+                moved[index] = self.place(track, at, at);
+            }
+        }
+        assert_eq!(moved[0], moved[1], "sound and picture have drifted apart");
+        assert_eq!(moved, before, "the feed does not run at its own speed");
+    }
+}
+
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
+mod tests {
+    use super::replay::replay;
+
+    #[test]
+    fn kept_inputs_pass() {
+        replay("rtmp_chunks", super::chunks);
+        replay("rtmp_commands", super::commands);
+        replay("flv_tags", super::tags);
+        replay("timeline", super::timeline);
+    }
+}
