@@ -16,14 +16,15 @@ export CREST_VERIFY_NODE_MODULES ?= $(VERIFY)/node_modules
 SEED ?=
 ARGS ?=
 
-.PHONY: help setup demo test lint bench
+.PHONY: help setup demo test lint bench fuzz
 
 help: ## this list
 	@echo 'make setup    installs what is missing (apt-get, rustup): compiler, GStreamer, ffmpeg, test tools'
 	@echo 'make demo     a synthetic broadcast through the whole system; SEED=7 or ARGS="--seed 7" for another one'
 	@echo 'make test     every test, the end-to-end tests through the real program among them'
 	@echo 'make lint     formatting and clippy'
-	@echo 'make bench    the benchmarks'
+	@echo 'make bench    the benchmarks in their short form; benches/README.md tells of the long one'
+	@echo 'make fuzz     the parsers of outside bytes, a minute each; TARGET=name SECONDS=3600 for one of them'
 
 setup: ## installs what is missing
 	@scripts/setup.sh all
@@ -43,9 +44,10 @@ lint: ## formatting and clippy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-bench: ## the benchmarks
-	@if cargo metadata --no-deps --format-version 1 | grep -q '"kind":\["bench"\]'; then \
-		cargo bench --workspace --benches; \
-	else \
-		echo 'There are no benchmarks yet: each comes with the first figure that is claimed for it.'; \
-	fi
+bench: ## the benchmarks, in their short form
+	@scripts/setup.sh run
+	cargo bench --profile demo --bench soak $(if $(ARGS),-- $(ARGS))
+
+fuzz: ## the parsers of outside bytes; TARGET=name for one of them, SECONDS=60 for each
+	@scripts/fuzz.sh build
+	@scripts/fuzz.sh run $(or $(TARGET),all) $(or $(SECONDS),60)

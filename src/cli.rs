@@ -57,6 +57,39 @@ pub enum Command {
         /// [[start_s, end_s], ...]
         labels: PathBuf,
     },
+    /// Receives an organization's events on a machine that nobody can reach, prints or forwards them
+    Listen {
+        /// Where crest is
+        #[arg(long, default_value = "http://127.0.0.1:8080")]
+        url: String,
+        /// An API key of the organization
+        #[arg(long, env = "CREST_API_KEY", hide_env_values = true)]
+        key: Option<String>,
+        /// Send each event to this URL too, as a signed webhook; one that fails is sent again until a 2xx
+        #[arg(long)]
+        forward: Option<String>,
+        /// Only events of these types, separated by commas: highlight.ready,stream.ended
+        #[arg(long, value_delimiter = ',')]
+        types: Vec<String>,
+        /// Go on after the event with this id, or 0: everything that is still kept; without it, begin now
+        #[arg(long)]
+        after: Option<String>,
+        /// Sign what is forwarded with this secret, whsec_...; without it, with one that is made once and kept
+        #[arg(long, hide_env_values = true)]
+        secret: Option<String>,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = crate::listen::Format::Text)]
+        format: crate::listen::Format,
+    },
+    /// What is missing or wrong on this machine, and the command that mends it
+    Doctor {
+        /// The configuration file (TOML) that `crest serve` is to run with
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t = crate::doctor::Format::Text)]
+        format: crate::doctor::Format,
+    },
     /// The API description on standard output
     Openapi,
 }

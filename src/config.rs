@@ -1,6 +1,7 @@
 //! The configuration: one TOML file, read once, and `CREST_SECTION__KEY` on top of it.
 
 use anyhow::Context;
+use crest_core::units::Span;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -32,8 +33,12 @@ pub struct Config {
     pub webhooks: crest_sinks::WebhooksConfig,
     /// Clips.
     pub clips: crest_sinks::ClipsConfig,
+    /// What the database remembers.
+    pub store: StoreConfig,
     /// Logs.
     pub log: LogConfig,
+    /// What `/metrics` shows.
+    pub metrics: MetricsConfig,
     /// SRT publishers; not in this version.
     pub srt: Reserved,
     /// WHIP publishers; not in this version.
@@ -83,11 +88,20 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// How the API is reached from outside, for the addresses in events.
     pub public_url: Option<String>,
+    /// Connections at a time; when there are more, one that is not being answered makes room.
+    pub max_connections: usize,
+    /// A connection that does not send the head of a request for this long is closed.
+    pub idle: Span,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)), public_url: None }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            public_url: None,
+            max_connections: 512,
+            idle: Span::secs(30),
+        }
     }
 }
 
@@ -109,6 +123,21 @@ impl Default for BusConfig {
     }
 }
 
+/// What `/metrics` shows.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// How long the series that name a stream stay after it is over: longer than a monitor waits between
+    /// two looks.
+    pub keep_streams: Span,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { keep_streams: Span::secs(120) }
+    }
+}
+
 /// Logs, on standard error.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -117,6 +146,9 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// A level, or directives such as `info,crest_ingest=debug`.
     pub level: String,
+    /// How many causes are remembered to show one line a second of each; any further ones share a line
+    /// with others from the same place in the program.
+    pub causes: usize,
 }
 
 /// How a log line looks.
@@ -131,7 +163,25 @@ pub enum LogFormat {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info".to_owned() }
+        Self { format: LogFormat::Text, level: "info".to_owned(), causes: 1000 }
+    }
+}
+
+/// What the database remembers of what is over.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// How long events, finished deliveries and jobs, and the steps of streams' states are kept.
+    pub keep_events: Span,
+    /// How often what is older is removed.
+    pub prune_interval: Span,
+    /// Rows of each kind that are removed at once; others write in between.
+    pub prune_batch: u32,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { keep_events: Span::secs(30 * 24 * 3600), prune_interval: Span::secs(3600), prune_batch: 500 }
     }
 }
 
@@ -181,8 +231,16 @@ fn check(config: &Config) -> Result<(), Usage> {
         ("decoder.queue", config.decoder.queue as u128),
         ("ingest.sampler_queue", config.ingest.sampler_queue as u128),
         ("rtmp.max_connections", config.rtmp.max_connections as u128),
+        ("http.max_connections", config.http.max_connections as u128),
+        ("http.idle", config.http.idle.0.as_millis()),
+        ("log.causes", config.log.causes as u128),
         ("api.max_page", u128::from(config.api.max_page)),
         ("api.max_body_bytes", config.api.max_body_bytes as u128),
+        ("api.event_poll", config.api.event_poll.0.as_millis()),
+        ("api.event_heartbeat", config.api.event_heartbeat.0.as_millis()),
+        ("store.keep_events", config.store.keep_events.0.as_millis()),
+        ("store.prune_interval", config.store.prune_interval.0.as_millis()),
+        ("store.prune_batch", u128::from(config.store.prune_batch)),
         ("api.max_chat_messages", config.api.max_chat_messages as u128),
         ("clips.workers", config.clips.workers as u128),
         ("webhooks.concurrency", config.webhooks.concurrency as u128),
@@ -190,6 +248,9 @@ fn check(config: &Config) -> Result<(), Usage> {
     ];
     if let Some((key, _)) = counts.iter().find(|(_, value)| *value == 0) {
         return Err(Usage(format!("{key} must be more than 0")));
+    }
+    if config.api.event_heartbeat > Span::secs(30) {
+        return Err(Usage("api.event_heartbeat must be at most 30s: clients wait for a minute".to_owned()));
     }
     let url = |key: &str, value: &Option<String>, schemes: [&str; 2]| match value {
         Some(value) if !schemes.iter().any(|scheme| value.starts_with(scheme)) => {

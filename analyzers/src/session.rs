@@ -5,17 +5,19 @@ use crest_core::chat::ChatMessage;
 use crest_core::sample::{AudioWindow, VideoBatch};
 use crest_core::signal::{Modality, SignalEntry};
 
+use crate::chat::repeats::Repeats;
 use crate::{Analyzer, Values, all};
 
 /// The analyzers of one session.
 pub struct SessionAnalyzers {
     analyzers: Vec<Box<dyn Analyzer>>,
     values: Values,
+    repeats: Repeats,
 }
 
 impl Default for SessionAnalyzers {
     fn default() -> Self {
-        Self { analyzers: all(), values: Values::default() }
+        Self { analyzers: all(), values: Values::default(), repeats: Repeats::default() }
     }
 }
 
@@ -37,9 +39,13 @@ impl SessionAnalyzers {
     }
 
     /// Takes chat messages; returns the buckets they changed. Chat has no watermark of its own: it is
-    /// placed by wall clock, so it is complete where the media are.
+    /// placed by wall clock, so it is complete where the media are. A message that was taken before,
+    /// by its id, changes nothing.
     pub fn chat(&mut self, messages: &[ChatMessage]) -> Vec<SignalEntry> {
         for message in messages {
+            if !self.repeats.is_new(message) {
+                continue;
+            }
             for analyzer in &mut self.analyzers {
                 analyzer.chat(message, &mut self.values);
             }
@@ -60,6 +66,33 @@ mod tests {
     use crest_core::sample::VideoFrame;
     use crest_core::signal::Signal;
     use crest_core::{OrganizationId, Session};
+
+    #[test]
+    fn a_message_that_is_sent_again_counts_once() {
+        let message = |id: Option<&str>| ChatMessage {
+            organization_id: OrganizationId::from_raw("org_a"),
+            session: Session::new(1),
+            at: MediaTime::from_millis(1234),
+            id: id.map(str::to_owned),
+            user: "viewer".into(),
+            text: "!".into(),
+            kind: Default::default(),
+            emotes: Vec::new(),
+            bits: None,
+        };
+        let mut session = SessionAnalyzers::default();
+        let mut rate = |id| {
+            session.chat(&[message(id)]).into_iter().find_map(|entry| match entry {
+                SignalEntry::Value { signal: Signal::ChatRate, value, .. } => Some(value),
+                _ => None,
+            })
+        };
+        assert_eq!(rate(Some("a")), Some(2.0));
+        assert_eq!(rate(Some("a")), None, "nothing changed");
+        assert_eq!(rate(Some("b")), Some(4.0));
+        assert_eq!(rate(None), Some(6.0));
+        assert_eq!(rate(None), Some(8.0), "without an id, two alike are two");
+    }
 
     #[test]
     fn a_bucket_is_emitted_once_it_is_complete_and_not_before() {

@@ -1,7 +1,6 @@
 //! Records that could not be read, set aside with the reason. The newest of each topic are kept.
 
 use bytes::Bytes;
-use fjall::Keyspace;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::warn;
@@ -10,7 +9,8 @@ use crest_core::bus::Position;
 use crest_core::topic::Topic;
 use crest_core::{Error, Result};
 
-use crate::{blocking, storage};
+use crate::blocking;
+use crate::files::{Files, Opened, storage};
 
 /// A record that was set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +26,12 @@ pub struct DeadLetter {
 /// The longest reason that is kept.
 const REASON_BYTES: usize = 1000;
 
+/// Where they lie.
+pub(crate) const KEYSPACE: &str = "dead-letters";
+
 pub(crate) struct DeadLetters {
     /// `topic NUL position` -> length of the reason (2), reason, frame.
-    stored: Keyspace,
+    files: Arc<Files>,
     /// Kept per topic.
     limit: usize,
     dirty: Arc<AtomicBool>,
@@ -56,8 +59,8 @@ fn parse(key: &[u8], value: &[u8]) -> Option<DeadLetter> {
 }
 
 impl DeadLetters {
-    pub(crate) fn new(stored: Keyspace, limit: usize, dirty: Arc<AtomicBool>) -> Self {
-        Self { stored, limit, dirty }
+    pub(crate) fn new(files: Arc<Files>, limit: usize, dirty: Arc<AtomicBool>) -> Self {
+        Self { files, limit, dirty }
     }
 
     /// Sets a record aside; one that is there already is not counted again.
@@ -69,13 +72,24 @@ impl DeadLetters {
         reason: String,
     ) -> Result<()> {
         let letters = self.clone();
-        blocking("set a record aside", move || letters.add_blocking(topic, position, &frame, &reason)).await
+        blocking("set a record aside", move || {
+            letters.files.write(|opened| letters.add_blocking(opened, topic, position, &frame, &reason))
+        })
+        .await
     }
 
-    fn add_blocking(&self, topic: Topic, position: Position, frame: &[u8], reason: &str) -> Result<()> {
+    fn add_blocking(
+        &self,
+        opened: &Opened,
+        topic: Topic,
+        position: Position,
+        frame: &[u8],
+        reason: &str,
+    ) -> Result<()> {
+        let stored = opened.keyspace(KEYSPACE)?;
         let key = key(topic, position);
         // Rings count from 0 again in each process, so that there an equal key is not the same record.
-        if topic.durable() && self.stored.contains_key(&key).map_err(storage)? {
+        if topic.durable() && stored.contains_key(&key).map_err(storage)? {
             return Ok(());
         }
         let kept = &reason[..reason.floor_char_boundary(REASON_BYTES)];
@@ -84,15 +98,15 @@ impl DeadLetters {
         value.extend_from_slice(&length.to_be_bytes());
         value.extend_from_slice(kept.as_bytes());
         value.extend_from_slice(frame);
-        self.stored.insert(key, value).map_err(storage)?;
+        stored.insert(key, value).map_err(storage)?;
         self.dirty.store(true, Ordering::Relaxed);
         warn!(topic = topic.name(), position, reason = kept, "a record cannot be read and was set aside");
         metrics::counter!("crest_dead_letters_total", "topic" => topic.name()).increment(1);
         // Few are ever there, so counting them each time is cheap enough.
-        let keys = self.stored.prefix(prefix(topic)).map(fjall::Guard::key);
+        let keys = stored.prefix(prefix(topic)).map(fjall::Guard::key);
         let keys = keys.collect::<fjall::Result<Vec<_>>>().map_err(storage)?;
         for old in keys.iter().take(keys.len().saturating_sub(self.limit)) {
-            self.stored.remove(old.clone()).map_err(storage)?;
+            stored.remove(old.clone()).map_err(storage)?;
         }
         Ok(())
     }
@@ -100,10 +114,13 @@ impl DeadLetters {
     /// The newest of a topic, oldest first.
     pub(crate) fn newest(&self, topic: Topic, limit: usize) -> Result<Vec<DeadLetter>> {
         let mut found = Vec::new();
-        for guard in self.stored.prefix(prefix(topic)).rev().take(limit) {
-            let (key, value) = guard.into_inner().map_err(storage)?;
-            found.push(parse(&key, &value).ok_or_else(|| Error::outside("a dead letter cannot be read"))?);
-        }
+        self.files.read(|opened| {
+            for guard in opened.keyspace(KEYSPACE)?.prefix(prefix(topic)).rev().take(limit) {
+                let (key, value) = guard.into_inner().map_err(storage)?;
+                found.push(parse(&key, &value).ok_or_else(|| Error::outside("a dead letter cannot be read"))?);
+            }
+            Ok(())
+        })?;
         found.reverse();
         Ok(found)
     }

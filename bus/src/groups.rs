@@ -1,6 +1,5 @@
 //! How far each group has come: for each durable topic the position after the last acknowledged one.
 
-use fjall::Keyspace;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,8 +8,11 @@ use crest_core::bus::Position;
 use crest_core::topic::Topic;
 use crest_core::{Error, Result};
 
-use crate::{blocking, storage};
+use crate::blocking;
+use crate::files::{Files, storage};
 
+/// Where the positions lie.
+pub(crate) const KEYSPACE: &str = "groups";
 /// The longest name of a group.
 const NAME_BYTES: usize = 200;
 /// The most groups of all topics together: their names come from the program, not from outside.
@@ -25,7 +27,7 @@ pub(crate) fn check_name(group: &str) -> Result<()> {
 }
 
 pub(crate) struct Groups {
-    stored: Keyspace,
+    files: Arc<Files>,
     next: Mutex<HashMap<Topic, HashMap<String, Position>>>,
     dirty: Arc<AtomicBool>,
 }
@@ -35,10 +37,13 @@ fn key(topic: Topic, group: &str) -> String {
 }
 
 impl Groups {
-    pub(crate) fn open(stored: Keyspace, dirty: Arc<AtomicBool>) -> Result<Self> {
+    pub(crate) fn open(files: Arc<Files>, dirty: Arc<AtomicBool>) -> Result<Self> {
         let mut next: HashMap<Topic, HashMap<String, Position>> = HashMap::new();
-        for guard in stored.iter() {
-            let (key, value) = guard.into_inner().map_err(storage)?;
+        let stored: Vec<_> = files.read(|opened| {
+            let entries = opened.keyspace(KEYSPACE)?.iter().map(|guard| guard.into_inner().map_err(storage));
+            entries.collect::<Result<_>>()
+        })?;
+        for (key, value) in stored {
             let parsed = std::str::from_utf8(&key).ok().and_then(|key| key.split_once('\0'));
             let (Some((topic, group)), Ok(position)) = (parsed, <[u8; 8]>::try_from(&value[..])) else {
                 return Err(Error::outside(
@@ -50,7 +55,7 @@ impl Groups {
                 next.entry(topic).or_default().insert(group.to_owned(), Position::from_be_bytes(position));
             }
         }
-        Ok(Self { stored, next: Mutex::new(next), dirty })
+        Ok(Self { files, next: Mutex::new(next), dirty })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Topic, HashMap<String, Position>>> {
@@ -89,7 +94,9 @@ impl Groups {
                 }
                 _ => {}
             }
-            groups.stored.insert(key(topic, &group), next.to_be_bytes()).map_err(storage)?;
+            groups.files.write(|opened| {
+                opened.keyspace(KEYSPACE)?.insert(key(topic, &group), next.to_be_bytes()).map_err(storage)
+            })?;
             groups.dirty.store(true, Ordering::Relaxed);
             of_topic.insert(group, next);
             Ok(())

@@ -4,21 +4,28 @@
 //! media topics are rings in memory. Each subscription of a durable topic reads the whole topic:
 //! two with the same group share an acknowledged position, not the work.
 
+pub mod check;
 mod config;
 mod dead_letters;
+mod files;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod groups;
 mod log;
+mod mend;
 mod reader;
 mod ring;
 mod upkeep;
 
 use async_trait::async_trait;
-use fjall::{Database, KeyspaceCreateOptions, PersistMode};
+use fjall::PersistMode;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tracing::warn;
 
 use crest_core::bus::{Bus, Position, Received, Record, Start, Subscription};
 use crest_core::topic::Topic;
@@ -28,6 +35,7 @@ pub use config::BusConfig;
 pub use dead_letters::DeadLetter;
 
 use dead_letters::DeadLetters;
+use files::{Files, topic_keyspace};
 use groups::Groups;
 use log::Log;
 use reader::LogReader;
@@ -35,12 +43,10 @@ use ring::{Ring, RingReader};
 
 /// The largest payload of a record; larger things travel as references.
 pub const MAX_PAYLOAD_BYTES: usize = 16 << 20;
-/// What a topic may hold in memory before it is written out as a table.
-const MEMTABLE_BYTES: u64 = 16 << 20;
 
 /// The bus of one process, in one directory.
 pub struct EmbeddedBus {
-    db: Database,
+    files: Arc<Files>,
     logs: HashMap<Topic, Arc<Log>>,
     rings: HashMap<Topic, Arc<Ring>>,
     groups: Arc<Groups>,
@@ -67,15 +73,18 @@ pub fn open(dir: &Path, config: BusConfig) -> Result<Arc<EmbeddedBus>> {
             "the bus in {} has a format this build does not read ({found:?}); start the version that wrote it",
             dir.display()
         )),
-        other => Error::outside(format!("cannot open the bus in {}: {other}", dir.display())),
+        other => Error::outside(format!(
+            "cannot open the bus in {}: {other}; its files may be damaged: restore the data directory from a backup",
+            dir.display()
+        )),
     };
-    let db = Database::builder(dir).open().map_err(failed)?;
-    let keyspace = |name: &str| {
-        db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)).map_err(failed)
-    };
+    mend::mend(dir)?;
+    let mut names = vec![groups::KEYSPACE.to_owned(), dead_letters::KEYSPACE.to_owned()];
+    names.extend(Topic::ALL.into_iter().filter(|topic| topic.durable()).map(topic_keyspace));
+    let files = Arc::new(Files::open(dir, names).map_err(failed)?);
     let dirty = Arc::new(AtomicBool::new(false));
-    let groups = Arc::new(Groups::open(keyspace("groups")?, dirty.clone())?);
-    let dead_letters = Arc::new(DeadLetters::new(keyspace("dead-letters")?, config.dead_letters, dirty.clone()));
+    let groups = Arc::new(Groups::open(files.clone(), dirty.clone())?);
+    let dead_letters = Arc::new(DeadLetters::new(files.clone(), config.dead_letters, dirty.clone()));
     let mut logs = HashMap::new();
     let mut rings = HashMap::new();
     for topic in Topic::ALL {
@@ -83,13 +92,12 @@ pub fn open(dir: &Path, config: BusConfig) -> Result<Arc<EmbeddedBus>> {
             // A loss of power may have taken records that a group had acknowledged; their positions
             // are not given out again.
             let beyond = groups.highest(topic);
-            let records = keyspace(&format!("topic-{}", topic.name()))?;
-            logs.insert(topic, Arc::new(Log::open(topic, db.clone(), records, beyond, dirty.clone())?));
+            logs.insert(topic, Arc::new(Log::open(topic, files.clone(), beyond, dirty.clone())?));
         } else {
             rings.insert(topic, Arc::new(Ring::new(topic, config.ring_records, config.ring_bytes)));
         }
     }
-    let bus = Arc::new(EmbeddedBus { db, logs, rings, groups, dead_letters, dirty, config });
+    let bus = Arc::new(EmbeddedBus { files, logs, rings, groups, dead_letters, dirty, config });
     upkeep::start(&runtime, &bus);
     Ok(bus)
 }
@@ -98,6 +106,30 @@ impl EmbeddedBus {
     /// The newest records that were set aside on `topic`, at most `limit`, oldest first.
     pub fn dead_letters(&self, topic: Topic, limit: usize) -> Result<Vec<DeadLetter>> {
         self.dead_letters.newest(topic, limit)
+    }
+
+    /// Gives out no position before `next` on a durable topic from now on. To be called before the
+    /// first record is appended, where somebody else knows how far an earlier process came: a loss of
+    /// power may have taken the end of the log.
+    pub fn reserve(&self, topic: Topic, next: Position) -> Result<()> {
+        let log = self.log(topic)?;
+        let lost = next.saturating_sub(log.end());
+        if lost > 0 {
+            warn!(
+                topic = topic.name(),
+                lost,
+                next,
+                "the log ends before what was committed from it, as a loss of power \
+                leaves it; the positions that are missing are not given out again"
+            );
+            log.reserve(next);
+        }
+        Ok(())
+    }
+
+    /// Opens the files again after a failed write. Blocks.
+    fn reopen(&self) -> Result<()> {
+        self.files.reopen(|opened| self.logs.values().try_for_each(|log| log.settle(opened)))
     }
 
     fn log(&self, topic: Topic) -> Result<&Arc<Log>> {
@@ -149,9 +181,9 @@ impl Bus for EmbeddedBus {
     }
 
     async fn flush(&self) -> Result<()> {
-        let db = self.db.clone();
+        let files = self.files.clone();
         self.dirty.store(false, Ordering::Relaxed);
-        blocking("flush the bus", move || db.persist(PersistMode::SyncAll).map_err(storage)).await
+        blocking("flush the bus", move || files.persist(PersistMode::SyncAll)).await
     }
 }
 
@@ -160,17 +192,5 @@ async fn blocking<T: Send + 'static>(doing: &str, work: impl FnOnce() -> Result<
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(|e| e.context(format!("cannot {doing}"))),
         Err(e) => Err(Error::ours(format!("cannot {doing}: {e}"))),
-    }
-}
-
-/// A failure of the log's storage.
-fn storage(error: fjall::Error) -> Error {
-    match error {
-        // It stays so until the files are opened anew.
-        fjall::Error::Poisoned => Error {
-            retryable: false,
-            ..Error::outside("an earlier write to the bus failed; check the disk and restart crest")
-        },
-        other => Error::outside(format!("the storage of the bus failed: {other}")),
     }
 }

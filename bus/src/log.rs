@@ -1,6 +1,6 @@
 //! A durable topic on `fjall`: the position as key, the record's frame as value.
 
-use fjall::{Database, Keyspace, PersistMode, Slice};
+use fjall::{PersistMode, Slice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{Mutex, watch};
@@ -9,15 +9,16 @@ use crest_core::bus::{Position, Record};
 use crest_core::topic::Topic;
 use crest_core::{Error, Result};
 
-use crate::{blocking, frame, storage};
+use crate::files::{Files, Opened, storage, topic_keyspace};
+use crate::{blocking, frame};
 
 /// Bytes that one read hands out, unless its first record alone is larger.
 const READ_BYTES: usize = 8 << 20;
 
 pub(crate) struct Log {
     pub(crate) topic: Topic,
-    db: Database,
-    records: Keyspace,
+    files: Arc<Files>,
+    keyspace: String,
     /// Held while positions are given out and written, so that records become visible in order.
     appending: Arc<Mutex<()>>,
     /// The position after the last record; what readers wait for.
@@ -41,22 +42,21 @@ fn position_of(key: &[u8]) -> Result<Position> {
 
 impl Log {
     /// Takes up the log where its last record ends, or at `beyond` if that is further on.
-    pub(crate) fn open(
-        topic: Topic,
-        db: Database,
-        records: Keyspace,
-        beyond: Position,
-        dirty: Arc<AtomicBool>,
-    ) -> Result<Self> {
+    pub(crate) fn open(topic: Topic, files: Arc<Files>, beyond: Position, dirty: Arc<AtomicBool>) -> Result<Self> {
         let edge = |guard: Option<fjall::Guard>| -> Result<Option<Position>> {
             guard.map(|g| position_of(&g.key().map_err(storage)?)).transpose()
         };
-        let next = edge(records.last_key_value())?.map_or(0, |last| last.saturating_add(1)).max(beyond);
-        let first = edge(records.first_key_value())?.unwrap_or(next);
+        let keyspace = topic_keyspace(topic);
+        let (last, first) = files.read(|opened| {
+            let records = opened.keyspace(&keyspace)?;
+            Ok((edge(records.last_key_value())?, edge(records.first_key_value())?))
+        })?;
+        let next = last.map_or(0, |last| last.saturating_add(1)).max(beyond);
+        let first = first.unwrap_or(next);
         Ok(Self {
             topic,
-            db,
-            records,
+            files,
+            keyspace,
             appending: Arc::default(),
             end: watch::Sender::new(next),
             first: AtomicU64::new(first),
@@ -70,6 +70,15 @@ impl Log {
 
     pub(crate) fn first(&self) -> Position {
         self.first.load(Ordering::Acquire)
+    }
+
+    /// Moves the end on to `next`, if it is not there yet.
+    pub(crate) fn reserve(&self, next: Position) {
+        self.end.send_if_modified(|end| {
+            let later = next > *end;
+            *end = next.max(*end);
+            later
+        });
     }
 
     /// Follows the end of the log.
@@ -89,15 +98,19 @@ impl Log {
             if frames.is_empty() {
                 return Ok(next.saturating_sub(1));
             }
-            let mut batch = log.db.batch().durability(Some(PersistMode::Buffer));
-            for frame in frames {
-                batch.insert(&log.records, next.to_be_bytes(), frame);
-                next = next.checked_add(1).ok_or_else(|| Error::ours("a topic ran out of positions"))?;
-            }
-            batch.commit().map_err(storage)?;
-            log.dirty.store(true, Ordering::Relaxed);
-            log.end.send_replace(next);
-            Ok(next - 1)
+            // The end moves before the files can be opened again: what lies beyond it is removed then.
+            log.files.write(|opened| {
+                let records = opened.keyspace(&log.keyspace)?;
+                let mut batch = opened.batch().durability(Some(PersistMode::Buffer));
+                for frame in frames {
+                    batch.insert(records, next.to_be_bytes(), frame);
+                    next = next.checked_add(1).ok_or_else(|| Error::ours("a topic ran out of positions"))?;
+                }
+                batch.commit().map_err(storage)?;
+                log.dirty.store(true, Ordering::Relaxed);
+                log.end.send_replace(next);
+                Ok(next - 1)
+            })
         })
         .await
     }
@@ -110,18 +123,31 @@ impl Log {
         if from >= end {
             return Ok(found);
         }
-        for guard in self.records.range(from.to_be_bytes()..end.to_be_bytes()) {
-            let (key, frame) = guard.into_inner().map_err(storage)?;
-            bytes += frame.len();
-            if bytes > READ_BYTES && !found.is_empty() {
-                break;
+        self.files.read(|opened| {
+            for guard in opened.keyspace(&self.keyspace)?.range(from.to_be_bytes()..end.to_be_bytes()) {
+                let (key, frame) = guard.into_inner().map_err(storage)?;
+                bytes += frame.len();
+                if bytes > READ_BYTES && !found.is_empty() {
+                    break;
+                }
+                found.push(Stored { position: position_of(&key)?, frame });
+                if found.len() >= max {
+                    break;
+                }
             }
-            found.push(Stored { position: position_of(&key)?, frame });
-            if found.len() >= max {
-                break;
-            }
-        }
+            Ok(())
+        })?;
         Ok(found)
+    }
+
+    /// Removes what an append left that failed, in files that were just opened again: all or none.
+    pub(crate) fn settle(&self, opened: &Opened) -> Result<()> {
+        let records = opened.keyspace(&self.keyspace)?;
+        let mut batch = opened.batch();
+        for guard in records.range(self.end().to_be_bytes()..) {
+            batch.remove(records, guard.key().map_err(storage)?);
+        }
+        batch.commit().map_err(storage)
     }
 
     /// Removes the oldest records before `limit`, at most `max` of them. Blocks.
@@ -133,10 +159,13 @@ impl Log {
         }
         // Readers leave the range before its records go.
         self.first.store(limit, Ordering::Release);
-        let mut batch = self.db.batch();
-        for position in first..limit {
-            batch.remove(&self.records, position.to_be_bytes());
-        }
-        batch.commit().map_err(storage)
+        self.files.write(|opened| {
+            let records = opened.keyspace(&self.keyspace)?;
+            let mut batch = opened.batch();
+            for position in first..limit {
+                batch.remove(records, position.to_be_bytes());
+            }
+            batch.commit().map_err(storage)
+        })
     }
 }

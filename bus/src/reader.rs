@@ -20,6 +20,8 @@ pub(crate) struct LogReader {
     group: String,
     /// What is handed out next.
     next: Position,
+    /// What lies before was acknowledged when the subscription began.
+    seen: Position,
     end: watch::Receiver<Position>,
 }
 
@@ -31,21 +33,25 @@ impl LogReader {
         group: &str,
         start: Start,
     ) -> Result<Self> {
-        let next = match start {
-            Start::At(position) => position,
-            Start::Latest => log.end(),
-            Start::Acknowledged => match groups.next(log.topic, group) {
-                Some(next) => next,
-                None => {
-                    // Known from now on, so that nothing it has not seen is trimmed.
-                    let first = log.first();
-                    groups.advance(log.topic, group, first).await?;
-                    first
-                }
-            },
+        let (next, seen) = match start {
+            Start::At(position) => (position, 0),
+            Start::Latest => (log.end(), 0),
+            Start::Acknowledged | Start::Rewound(_) => {
+                let seen = match groups.next(log.topic, group) {
+                    Some(next) => next,
+                    None => {
+                        // Known from now on, so that nothing it has not seen is trimmed.
+                        let first = log.first();
+                        groups.advance(log.topic, group, first).await?;
+                        first
+                    }
+                };
+                let back = if let Start::Rewound(records) = start { records } else { 0 };
+                (seen.saturating_sub(back).max(log.first()).min(seen), seen)
+            }
         };
         let end = log.watch();
-        Ok(Self { log, groups, dead_letters, group: group.to_owned(), next, end })
+        Ok(Self { log, groups, dead_letters, group: group.to_owned(), next, seen, end })
     }
 }
 
@@ -64,19 +70,27 @@ impl Subscription for LogReader {
                 );
                 self.next = first;
             }
+            // Before the read: what lies before it and is not found is not there.
+            let end = *self.end.borrow();
             let stored = self.log.read(self.next, max.max(1))?;
             let mut readable = Vec::with_capacity(stored.len());
             let after = stored.last().map(|last| last.position.saturating_add(1));
             for record in stored {
                 match frame::decode(self.log.topic, &record.frame) {
-                    Ok(decoded) => readable.push(Received { position: record.position, record: decoded }),
+                    Ok(decoded) => {
+                        let seen = record.position < self.seen;
+                        readable.push(Received { position: record.position, seen, record: decoded });
+                    }
+                    // Seen before: it was set aside then.
+                    Err(_) if record.position < self.seen => {}
                     Err(why) => {
                         let frame = record.frame.to_vec();
                         self.dead_letters.add(self.log.topic, record.position, frame, why.to_string()).await?;
                     }
                 }
             }
-            self.next = after.unwrap_or(self.next);
+            // Positions that a loss of power took are stepped over, or the wait below would be over at once.
+            self.next = after.unwrap_or(self.next.max(end));
             if !readable.is_empty() {
                 return Ok(readable);
             }

@@ -1,5 +1,6 @@
-//! A ring topic in memory: bounded per stream by count and in all by bytes; it drops the oldest and
-//! counts what nobody, or not everybody, had read.
+//! A ring topic in memory: bounded per stream by count and in all by bytes. What every open reader has
+//! acknowledged is let go at once; where a bound is reached before that, the oldest is dropped, and
+//! counted where nobody, or not everybody, had read it.
 
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -66,6 +67,15 @@ impl State {
         }
         if missed {
             drop_counted(&record.key);
+        }
+    }
+
+    /// Removes what every open reader has read and its group acknowledged.
+    fn let_go(&mut self, topic: Topic) {
+        let done = |reader: &Reader| reader.cursor.min(self.groups.get(&reader.group).copied().unwrap_or(0));
+        let Some(done) = self.readers.values().map(done).min() else { return };
+        while let Some(oldest) = self.kept.keys().next().copied().filter(|oldest| *oldest < done) {
+            self.evict(topic, oldest);
         }
     }
 
@@ -167,7 +177,7 @@ impl RingReader {
         let cursor = match start {
             Start::At(position) => position,
             Start::Latest => state.next,
-            Start::Acknowledged => state.groups.get(group).copied().unwrap_or(0),
+            Start::Acknowledged | Start::Rewound(_) => state.groups.get(group).copied().unwrap_or(0),
         };
         let id = state.next_reader;
         state.next_reader += 1;
@@ -185,7 +195,7 @@ impl RingReader {
             .kept
             .range(cursor..)
             .take(max)
-            .map(|(position, record)| Received { position: *position, record: record.clone() })
+            .map(|(position, record)| Received { position: *position, seen: false, record: record.clone() })
             .collect();
         let next = match found.last() {
             Some(last) => last.position.saturating_add(1),
@@ -224,6 +234,7 @@ impl Subscription for RingReader {
         let next = position.saturating_add(1);
         let known = state.groups.entry(self.group.clone()).or_insert(next);
         *known = next.max(*known);
+        state.let_go(self.ring.topic);
         drop(state);
         self.ring.progress.send_replace(());
         Ok(())

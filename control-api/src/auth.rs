@@ -10,6 +10,7 @@ use crest_core::store::Organization;
 
 use crate::Shared;
 use crate::codes::Code;
+use crate::observe::Asker;
 use crate::problem::Problem;
 
 /// Longer than any key; a longer one is not looked up.
@@ -24,6 +25,9 @@ pub async fn require_key(State(api): State<Shared>, mut request: Request, next: 
     }
     match authenticate(&api, request.headers()).await {
         Ok(organization) => {
+            if let Some(Asker(asker)) = request.extensions().get() {
+                let _ = asker.set(organization.id.clone());
+            }
             request.extensions_mut().insert(organization);
             next.run(request).await
         }

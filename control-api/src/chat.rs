@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use crest_core::bus::Record;
 use crest_core::chat::{ChatKind, ChatMessage};
+use crest_core::crash::{Stage, around};
 use crest_core::topic::Topic;
 use crest_core::{MediaTime, OrganizationId};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,9 @@ pub struct Message {
     at: Option<String>,
     /// When it was written, in media seconds of the current session.
     t: Option<f64>,
+    /// The platform's id of the message, at most 200 bytes: sent again, for instance because an answer
+    /// got lost, it counts once.
+    id: Option<String>,
     /// Who wrote it, 1 to 200 bytes.
     user: String,
     /// What was written, at most 2000 bytes unless the server is configured otherwise.
@@ -94,7 +98,7 @@ pub async fn send(
         records.push(Record::new(Topic::ChatMessages, stream.id.clone(), payload));
     }
     if !records.is_empty() {
-        api.bus.append(Topic::ChatMessages, records).await?;
+        around(Stage::Chat, api.bus.append(Topic::ChatMessages, records)).await?;
         metrics::counter!("crest_chat_messages_accepted_total").increment(accepted as u64);
     }
     Ok((StatusCode::ACCEPTED, Json(Accepted { accepted })))
@@ -105,6 +109,7 @@ fn placed(message: Message, at: MediaTime, timeline: &Timeline, organization: &O
         organization_id: organization.clone(),
         session: timeline.session,
         at,
+        id: message.id,
         user: message.user,
         text: message.text,
         kind: message.kind,
@@ -117,6 +122,9 @@ fn placed(message: Message, at: MediaTime, timeline: &Timeline, organization: &O
 fn check(message: &Message, timeline: &Timeline, config: &ApiConfig) -> Result<MediaTime, String> {
     if message.user.is_empty() || message.user.len() > MAX_NAME_BYTES {
         return Err(format!("'user' must have 1 to {MAX_NAME_BYTES} bytes"));
+    }
+    if message.id.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_NAME_BYTES) {
+        return Err(format!("'id' must have 1 to {MAX_NAME_BYTES} bytes"));
     }
     if message.text.len() > config.max_chat_text_bytes {
         return Err(format!("'text' has more than {} bytes", config.max_chat_text_bytes));

@@ -59,8 +59,10 @@ codes! {
     TooManyMessages "too_many_messages" UNPROCESSABLE_ENTITY "Too many messages in one request";
     InvalidMessage "invalid_message" UNPROCESSABLE_ENTITY "A message cannot be accepted";
     InvalidTime "invalid_time" UNPROCESSABLE_ENTITY "The time does not lie on the stream's timeline";
+    TooManyEventStreams "too_many_event_streams" TOO_MANY_REQUESTS "As many event streams are open as there may be";
     Internal "internal" INTERNAL_SERVER_ERROR "crest failed";
     Unavailable "unavailable" SERVICE_UNAVAILABLE "Something that crest needs does not answer";
     NotReady "not_ready" SERVICE_UNAVAILABLE "crest is not ready";
     Timeout "timeout" SERVICE_UNAVAILABLE "The answer took too long";
+    StorageFull "storage_full" INSUFFICIENT_STORAGE "The server has no room for this";
 }

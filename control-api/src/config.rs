@@ -2,6 +2,7 @@
 
 use crest_core::units::Span;
 use serde::Deserialize;
+use std::time::Duration;
 
 /// What a request may ask for, and how long it may take.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -17,6 +18,15 @@ pub struct ApiConfig {
     pub max_page: u32,
     /// Webhook endpoints of one organization.
     pub max_webhooks: u32,
+    /// Event streams that may be open at a time, of all organizations.
+    pub max_event_streams: u32,
+    /// Event streams that may be open at a time, of one organization.
+    pub max_organization_event_streams: u32,
+    /// How often new events are looked for while an event stream is open.
+    pub event_poll: Span,
+    /// After how long without an event a comment says that the stream is alive. Clients take a stream
+    /// that says nothing for a minute for dead.
+    pub event_heartbeat: Span,
     /// How far before a session's start a message or a mark may lie; it is moved to the start.
     pub early_tolerance: Span,
     /// How far ahead of the present a message or a mark may lie.
@@ -37,6 +47,10 @@ impl Default for ApiConfig {
             max_chat_text_bytes: 2000,
             max_page: 200,
             max_webhooks: 200,
+            max_event_streams: 256,
+            max_organization_event_streams: 16,
+            event_poll: Span(Duration::from_millis(100)),
+            event_heartbeat: Span::secs(15),
             early_tolerance: Span::secs(5),
             max_ahead: Span::secs(12 * 3600),
             body_timeout: Span::secs(15),

@@ -65,7 +65,8 @@ pub async fn serve(
     let (mut file, metadata) = match open(&path).await {
         Ok(opened) => opened,
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            tracing::warn!(object = key, "a highlight's file is gone");
+            let highlight_id = path.file_stem().and_then(|id| id.to_str());
+            tracing::warn!(highlight_id, object = key, "a highlight's file is gone");
             return Err(Problem::new(Code::ClipNotAvailable, "The file is not stored any more."));
         }
         Err(e) => return Err(Error::outside(format!("read {key}: {e}")).into()),

@@ -16,8 +16,19 @@ use crate::problem::{Problem, ProblemBody};
 /// How the server is.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
-    /// `ok` or `ready`.
+    /// `ok`.
     status: &'static str,
+}
+
+/// Whether the server can do its work, and how well.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Readiness {
+    /// `ready`.
+    status: &'static str,
+    /// Room on the disk. `ample`; `short`: media is not stored and new streams are refused, running ones
+    /// are still decided on; `exhausted`: clips wait too.
+    #[schema(example = "ample")]
+    storage: &'static str,
 }
 
 /// Whether the process runs
@@ -30,16 +41,16 @@ pub async fn healthz() -> Json<Health> {
 /// Whether the server can do its work
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", tag = tag::SERVER,
     responses(
-        (status = 200, body = Health, description = "It can"),
+        (status = 200, body = Readiness, description = "It can"),
         (status = 503, body = ProblemBody, content_type = "application/problem+json",
             description = "`not_ready`: it is starting or stopping, or its database does not answer"),
     ))]
-pub async fn readyz(State(api): State<Shared>) -> Result<Json<Health>, Problem> {
+pub async fn readyz(State(api): State<Shared>) -> Result<Json<Readiness>, Problem> {
     if !api.ready.load(Ordering::Acquire) {
         return Err(Problem::new(Code::NotReady, "The server is starting or stopping."));
     }
     match tokio::time::timeout(api.config.ready_timeout.0, api.store.ping()).await {
-        Ok(Ok(())) => Ok(Json(Health { status: "ready" })),
+        Ok(Ok(())) => Ok(Json(Readiness { status: "ready", storage: api.feeds.room().name() })),
         Ok(Err(e)) => {
             tracing::warn!(error = %e, "the database does not answer");
             Err(Problem::new(Code::NotReady, "The database does not answer."))

@@ -10,9 +10,14 @@ mod codes;
 mod config;
 mod deliveries;
 mod docs;
+mod event_hub;
 mod event_types;
+mod events;
 mod extract;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod highlights;
 mod markers;
@@ -31,7 +36,7 @@ mod text;
 mod timeline;
 mod webhooks;
 
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use crest_core::bus::SharedBus;
@@ -41,6 +46,7 @@ use crest_core::view::Links;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -49,7 +55,7 @@ use utoipa_axum::routes;
 pub use codes::Code;
 pub use config::ApiConfig;
 use problem::Problem;
-pub use secret::api_key;
+pub use secret::{api_key, webhook_secret};
 
 /// What the API needs of the rest of crest.
 #[derive(Clone)]
@@ -68,6 +74,8 @@ pub struct ApiState {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether the server has started and is not stopping.
     pub ready: Arc<AtomicBool>,
+    /// Ends what would go on for ever, the event streams, when the server stops.
+    pub shutdown: CancellationToken,
     /// The bounds.
     pub config: ApiConfig,
 }
@@ -77,10 +85,12 @@ pub(crate) type Shared = Arc<ApiState>;
 
 /// The whole API. Without handlers of its own: the caller binds and serves it.
 pub fn router(state: ApiState) -> axum::Router {
+    let hub = event_hub::EventHub::new(state.store.clone(), &state.config);
     let state = Arc::new(state);
     let (routes, _) = described().split_for_parts();
     routes
         .fallback(nothing_here)
+        .layer(Extension(hub))
         .layer(DefaultBodyLimit::max(state.config.max_body_bytes))
         .layer(from_fn_with_state(state.clone(), auth::require_key))
         .layer(from_fn_with_state(state.clone(), limit_time))
@@ -111,6 +121,7 @@ fn described() -> OpenApiRouter<Shared> {
         .routes(routes!(webhooks::create, webhooks::list))
         .routes(routes!(webhooks::get, webhooks::delete))
         .routes(routes!(deliveries::list))
+        .routes(routes!(events::stream))
         .routes(routes!(event_types::list))
         .routes(routes!(signals::list))
         .routes(routes!(organizations::create))

@@ -90,7 +90,7 @@ impl From<Error> for Problem {
             Fault::User => Self::new(Code::InvalidRequest, error.message),
             Fault::NotFound => Self::new(Code::NotFound, error.message),
             Fault::Conflict => Self::new(Code::Conflict, error.message),
-            Fault::Outside => {
+            Fault::Outside | Fault::Full => {
                 tracing::warn!(error = %error, "something that the API needs does not answer");
                 Self::new(Code::Unavailable, "Nothing is wrong with the request; send it again in a moment.")
             }

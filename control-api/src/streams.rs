@@ -2,10 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderValue;
 use axum::http::StatusCode;
-use axum::http::header::LOCATION;
+use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::response::IntoResponse;
 use crest_core::StreamId;
+use crest_core::space::Room;
 use crest_core::stream::{SourceKind, Stream, StreamState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,6 +25,9 @@ use crate::page::{List, ListParams, Pager};
 use crate::problem::{Problem, ProblemBody};
 use crate::secret;
 use crate::text::name_problem;
+
+/// When to ask again for what there is no room for now.
+const AGAIN_SECONDS: &str = "30";
 
 const STREAMS: Pager = Pager("streams");
 
@@ -125,7 +130,10 @@ fn view(api: &Shared, stream: &Stream) -> StreamView {
 /// The answer says where to publish to. Publishing starts the stream's first session.
 #[utoipa::path(post, path = "/v1/streams", operation_id = "createStream", tag = tag::STREAMS, request_body = NewStream,
     responses((status = 201, body = StreamView, description = "The stream, in state `created`",
-        headers(("Location" = String, description = "Path of the stream")))))]
+        headers(("Location" = String, description = "Path of the stream"))),
+        (status = 507, body = ProblemBody, content_type = "application/problem+json",
+            description = "`storage_full`: the server's disk is full; try again later",
+            headers(("Retry-After" = String, description = "Seconds")))))]
 pub async fn create(
     State(api): State<Shared>,
     Tenant(organization): Tenant,
@@ -151,6 +159,14 @@ pub async fn create(
             "source.url: an rtmp stream is pushed, not pulled; leave it out.",
         ));
     }
+    if api.feeds.room() != Room::Ample {
+        return Err(Problem::new(
+            Code::StorageFull,
+            "The disk of the server is full, and it takes no new streams; those that run go on. Try again once there \
+             is room.",
+        )
+        .header(RETRY_AFTER, HeaderValue::from_static(AGAIN_SECONDS)));
+    }
     let now = now();
     let stream = Stream {
         id: StreamId::draw(),
@@ -166,7 +182,7 @@ pub async fn create(
         updated_at: now,
     };
     api.store.create_stream(&stream).await?;
-    tracing::info!(stream_id = %stream.id, "stream created");
+    tracing::info!(stream_id = %stream.id, organization_id = %stream.organization_id, "stream created");
     Ok((StatusCode::CREATED, [(LOCATION, format!("/v1/streams/{}", stream.id))], Json(view(&api, &stream))))
 }
 

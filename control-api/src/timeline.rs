@@ -1,6 +1,6 @@
 //! Places what people send on the timeline of a stream's current session.
 
-use crest_core::stream::Stream;
+use crest_core::stream::{Stream, StreamState};
 use crest_core::{MediaTime, Session, WallTime};
 
 use crate::Shared;
@@ -25,7 +25,9 @@ impl Timeline {
         if stream.state.is_over() {
             return Err(Problem::new(Code::StreamOver, "Create a new stream; this one takes nothing any more."));
         }
-        let last = api.store.sessions(&stream.id).await?.pop().ok_or_else(|| {
+        // Before it is live for the first time, a session may be there whose publisher never came to send.
+        let begun = stream.state != StreamState::Created;
+        let last = api.store.sessions(&stream.id).await?.pop().filter(|_| begun).ok_or_else(|| {
             Problem::new(Code::StreamNotLive, "Start publishing first; there is no timeline to place this on.")
         })?;
         Ok(Self::new(last.session, last.started_at, now(), &api.config))

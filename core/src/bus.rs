@@ -34,6 +34,9 @@ pub type Position = u64;
 pub struct Received {
     /// Its place in the topic.
     pub position: Position,
+    /// Whether the group acknowledged it before this subscription began: it was worked off, and is
+    /// handed out again only because of [`Start::Rewound`].
+    pub seen: bool,
     /// The record.
     pub record: Record,
 }
@@ -43,6 +46,9 @@ pub struct Received {
 pub enum Start {
     /// After the last position that the group acknowledged, or at the first record.
     Acknowledged,
+    /// So many records before that, as far as they are still kept: a stage that keeps a little state
+    /// builds it up again from what it has seen.
+    Rewound(u64),
     /// At this position.
     At(Position),
     /// At what is appended from now on.

@@ -37,6 +37,9 @@ pub struct ChatMessage {
     pub session: Session,
     /// When it was written, on the session's timeline; not corrected for the lag of viewers.
     pub at: MediaTime,
+    /// The platform's id of the message, where it has one: a message that arrives twice counts once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// Who wrote it, as the platform names them.
     pub user: String,
     /// What was written.
@@ -90,6 +93,7 @@ impl ChatMessage {
             self.session,
             vec![
                 (field("at_ns", DataType::Int64), Arc::new(Int64Array::from(vec![self.at.nanos()])) as ArrayRef),
+                (field("id", DataType::Utf8), Arc::new(StringArray::from(vec![self.id.clone()])) as ArrayRef),
                 (field("user", DataType::Utf8), text(self.user.clone())),
                 (field("text", DataType::Utf8), text(self.text.clone())),
                 (field("kind", DataType::Utf8), text(self.kind.name().to_owned())),
@@ -110,7 +114,10 @@ impl ChatMessage {
             Ok(if column.is_valid(0) { column.value(0).to_owned() } else { String::new() })
         };
         let kind = text("kind")?;
+        // Records of the first builds have no such column.
+        let id = decoded.string("id").ok().filter(|column| column.is_valid(0)).map(|column| column.value(0).to_owned());
         Ok(Self {
+            id,
             at: MediaTime::from_nanos(decoded.primitive::<Int64Type>("at_ns")?.value(0)),
             user: text("user")?,
             text: text("text")?,
@@ -168,6 +175,7 @@ mod tests {
             organization_id: OrganizationId::from_raw("org_a"),
             session: Session::new(1),
             at: MediaTime::from_millis(1234),
+            id: Some("4f1c".into()),
             user: "viewer".into(),
             text: "что за гол 😱".into(),
             kind: ChatKind::Bits,

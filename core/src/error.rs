@@ -14,6 +14,8 @@ pub enum Fault {
     Conflict,
     /// Something outside crest failed (a disk, a peer, a database).
     Outside,
+    /// There is no room left on a disk.
+    Full,
     /// A defect in crest.
     Ours,
 }
@@ -45,6 +47,19 @@ impl Error {
     /// A failure outside crest; trying again may help.
     pub fn outside(message: impl Into<String>) -> Self {
         Self { fault: Fault::Outside, message: message.into(), retryable: true }
+    }
+    /// There is no room left on a disk; it passes when there is some again.
+    pub fn full(message: impl Into<String>) -> Self {
+        Self { fault: Fault::Full, message: message.into(), retryable: true }
+    }
+    /// What the operating system said of a file: [`Fault::Full`] where there is no room, else a failure
+    /// outside crest.
+    pub fn of_file(error: &std::io::Error, message: impl Into<String>) -> Self {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        match error.kind() {
+            StorageFull | QuotaExceeded => Self::full(message),
+            _ => Self::outside(message),
+        }
     }
     /// A defect in crest.
     pub fn ours(message: impl Into<String>) -> Self {

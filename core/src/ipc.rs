@@ -1,6 +1,8 @@
 //! Arrow record batches as payloads of the bus. What holds for a whole batch (tenant, session)
 //! stands in the schema's metadata.
 
+mod layout;
+
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::ArrowPrimitiveType;
@@ -71,6 +73,9 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Decoded> {
             "a payload of {} bytes is over the limit of {MAX_PAYLOAD_BYTES}",
             payload.len()
         )));
+    }
+    if !layout::is_sound(payload) {
+        return Err(Error::outside("not an Arrow record of plain columns, or one that is cut short"));
     }
     let fail = |e: arrow_schema::ArrowError| Error::outside(format!("not an Arrow record: {e}"));
     let mut reader = StreamReader::try_new(payload, None).map_err(fail)?;

@@ -6,9 +6,14 @@
 pub mod bus;
 pub mod chat;
 pub mod codec;
+pub mod crash;
+pub mod crowd;
 pub mod error;
 pub mod event;
 pub mod feeds;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod highlight;
 pub mod id;
 mod ipc;
@@ -17,6 +22,7 @@ pub mod object;
 pub mod sample;
 pub mod segment;
 pub mod signal;
+pub mod space;
 pub mod store;
 pub mod stream;
 pub mod time;

@@ -5,18 +5,19 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::bus::Position;
 use crate::error::Result;
 use crate::event::Event;
 use crate::highlight::{Decision, HighlightState, StoredHighlight};
-use crate::id::{EndpointId, HighlightId, JobId, OrganizationId, StreamId, WebhookId};
+use crate::id::{EndpointId, EventId, HighlightId, JobId, OrganizationId, StreamId, WebhookId};
 use crate::job::{Job, JobKind};
 use crate::segment::Fragment;
 use crate::stream::{SessionRow, Stream, StreamState};
 use crate::time::{MediaTime, Session, WallTime};
-use crate::webhook::{AttemptOutcome, Delivery, DeliveryState, Endpoint, LeasedDelivery};
+use crate::webhook::{AttemptOutcome, Delivery, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
 
 /// Which part of a list is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,8 +108,8 @@ pub trait MediaIndex: Send + Sync {
     /// Where a session's stored media ends so far.
     async fn stored_to(&self, stream: &StreamId, session: Session) -> Result<Option<MediaTime>>;
     /// The oldest segment files, with the wall-clock time of their end, that no undecided, final or
-    /// unfinished highlight needs; at most `limit`.
-    async fn removable_segments(&self, limit: u32) -> Result<Vec<StoredSegment>>;
+    /// unfinished highlight needs, with `margin` kept on either side of it; at most `limit`.
+    async fn removable_segments(&self, limit: u32, margin: MediaTime) -> Result<Vec<StoredSegment>>;
     /// Forgets a segment file's fragments.
     async fn forget_segment(&self, object: &str) -> Result<()>;
 }
@@ -197,8 +198,9 @@ pub trait Highlights: Send + Sync {
 pub trait Jobs: Send + Sync {
     /// Takes a job that is due, or whose worker's lease ran out, and leases it until `until`.
     async fn lease_job(&self, kind: JobKind, now: WallTime, until: WallTime) -> Result<Option<Job>>;
-    /// Puts a job back for `at`.
-    async fn requeue_job(&self, id: &JobId, at: WallTime, reason: &str) -> Result<()>;
+    /// Puts a job back for `at`. Where nothing was attempted, because something is still waited for,
+    /// the attempt is not counted.
+    async fn requeue_job(&self, id: &JobId, at: WallTime, reason: &str, attempted: bool) -> Result<()>;
     /// Marks a clip job done, its highlight ready, and commits the event.
     async fn finish_clip(&self, id: &JobId, result: &ClipResult, event: &Event) -> Result<()>;
     /// Marks a clip job and its highlight failed, and commits the event.
@@ -228,19 +230,76 @@ pub trait Webhooks: Send + Sync {
     ) -> Result<Paged<Delivery>>;
     /// Leases deliveries that are due until `until`: for each endpoint one, the pending one with the
     /// lowest sequence, so that events arrive in order and a slow endpoint delays no other. One that
-    /// was refused several times steps aside and holds the later ones up no longer.
-    async fn lease_deliveries(&self, now: WallTime, until: WallTime, limit: u32) -> Result<Vec<LeasedDelivery>>;
+    /// was refused for long steps aside, as `order` says, and holds the later ones up no longer.
+    async fn lease_deliveries(
+        &self,
+        now: WallTime,
+        until: WallTime,
+        limit: u32,
+        order: &DeliveryOrder,
+    ) -> Result<Vec<LeasedDelivery>>;
     /// Notes how an attempt went and gives the lease back.
     async fn finish_attempt(&self, id: &WebhookId, outcome: &AttemptOutcome, now: WallTime) -> Result<()>;
     /// Deliveries still to be sent, and when the oldest of them was committed.
     async fn outbox_depth(&self) -> Result<(u64, Option<WallTime>)>;
 }
 
+/// An event where it stands among its tenant's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PositionedEvent {
+    /// Counts the tenant's events from 1 in the order of their commits, without a gap.
+    pub position: u64,
+    /// The event.
+    pub event: Event,
+}
+
+/// Events as those read them who go on from a position.
+#[async_trait]
+pub trait Events: Send + Sync {
+    /// The position of each tenant's last event, also where that one was pruned since; 0 before the
+    /// first. Tenants that do not exist are left out.
+    async fn last_positions(&self, organizations: &[OrganizationId]) -> Result<HashMap<OrganizationId, u64>>;
+    /// The id of the event at a position; `None` where it was pruned or is yet to come.
+    async fn event_at(&self, organization: &OrganizationId, position: u64) -> Result<Option<EventId>>;
+    /// The first events after a position, at most `limit`, in order.
+    async fn events_after(&self, organization: &OrganizationId, after: u64, limit: u32)
+    -> Result<Vec<PositionedEvent>>;
+}
+
+/// How many rows a round of pruning removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pruned {
+    /// Events.
+    pub events: u64,
+    /// Deliveries that are over.
+    pub deliveries: u64,
+    /// Jobs that are over.
+    pub jobs: u64,
+    /// Steps of streams' histories.
+    pub steps: u64,
+    /// Whether the limit ended the round: another one would find more.
+    pub more: bool,
+}
+
+/// Keeping what is kept small.
+#[async_trait]
+pub trait Upkeep: Send + Sync {
+    /// Removes what is over and older than `before`, of each kind at most `limit` rows: events that no
+    /// delivery and no unfinished highlight needs, finished deliveries and jobs, and steps of streams'
+    /// histories but the last. Highlights, streams and sessions stay.
+    async fn prune(&self, before: WallTime, limit: u32) -> Result<Pruned>;
+}
+
 /// The whole store.
 #[async_trait]
-pub trait Store: Tenants + Streams + MediaIndex + Highlights + Jobs + Webhooks {
+pub trait Store: Tenants + Streams + MediaIndex + Highlights + Jobs + Webhooks + Events + Upkeep {
     /// Answers when the database does.
     async fn ping(&self) -> Result<()>;
+    /// Frees what a process that is gone had leased, where the database belongs to one process at a
+    /// time; elsewhere leases run out.
+    async fn take_over(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A shared store.

@@ -93,6 +93,19 @@ pub struct Delivery {
     pub created_at: WallTime,
 }
 
+/// In which order, and how many at a time, deliveries are leased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveryOrder {
+    /// An endpoint's later events wait for one that is refused, at least for so many attempts,
+    pub attempts: u32,
+    /// and at least until it is so old, in milliseconds. Then it steps aside: the receiver refuses it,
+    /// and not everything.
+    pub millis: i64,
+    /// Deliveries of one organization under way at a time: receivers of one tenant that hang leave
+    /// room for everybody else's.
+    pub per_organization: u32,
+}
+
 /// A delivery that this process may attempt until its lease runs out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LeasedDelivery {

@@ -38,12 +38,15 @@ pub struct Decider {
     open: Vec<Open>,
     /// The last final moment.
     last: Option<Span>,
+    /// The last marked instant that became one.
+    #[serde(default)]
+    marked: Option<Bucket>,
 }
 
 impl Decider {
     /// For a new session.
     pub fn new(organization_id: OrganizationId, stream_id: StreamId, session: Session) -> Self {
-        Self { organization_id, stream_id, session, open: Vec::new(), last: None }
+        Self { organization_id, stream_id, session, open: Vec::new(), last: None, marked: None }
     }
 
     /// The fast score entered a moment.
@@ -128,9 +131,10 @@ impl Decider {
         let bucket = at.bucket();
         let covered = self.open.iter().any(|o| o.entry <= bucket && (!o.settled || bucket <= o.last))
             || self.last.is_some_and(|l| l.entry <= bucket && bucket <= l.last);
-        if covered {
+        if covered || self.marked == Some(bucket) {
             return;
         }
+        self.marked = Some(bucket);
         let mut highlight = self.blank(set, bucket);
         // Its own name space: a moment may yet be entered in the same bucket.
         let marked = StreamId::from_raw(format!("{}/mark", self.stream_id));

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 /// Signals there are.
 pub const SIGNALS: usize = Signal::CATALOGUE.len();
 
+/// Weights that are taken: far from where sums of them lose what is small, or are no longer finite.
+const WEIGHTS: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
+
 /// Normalised values of one tick, by signal; `None` where its modality is idle or absent.
 pub type Values = [Option<f64>; SIGNALS];
 
@@ -16,7 +19,7 @@ pub type Values = [Option<f64>; SIGNALS];
 pub struct Term {
     /// The signal.
     pub signal: Signal,
-    /// Its weight within the dimension, above 0.
+    /// Its weight within the dimension, 0.000001 to 1000000.
     pub weight: f64,
 }
 
@@ -26,7 +29,7 @@ pub struct Term {
 pub struct Dimension {
     /// Its name.
     pub name: String,
-    /// Its weight within the score, above 0.
+    /// Its weight within the score, 0.000001 to 1000000.
     pub weight: f64,
     /// What it is made of.
     pub terms: Vec<Term>,
@@ -93,7 +96,7 @@ pub struct Evaluation {
 impl DimensionSet {
     /// Says what is wrong with a set, if something is.
     pub fn check(&self) -> Result<(), String> {
-        let positive = |v: f64| v.is_finite() && v > 0.0;
+        let sane = |weight: f64| WEIGHTS.contains(&weight);
         if self.dimensions.is_empty() {
             return Err("a dimension set needs at least one dimension".into());
         }
@@ -101,8 +104,9 @@ impl DimensionSet {
             if dimension.terms.is_empty() {
                 return Err(format!("dimension '{}' has no terms", dimension.name));
             }
-            if !positive(dimension.weight) || dimension.terms.iter().any(|t| !positive(t.weight)) {
-                return Err(format!("dimension '{}': weights must be above 0", dimension.name));
+            if !sane(dimension.weight) || dimension.terms.iter().any(|t| !sane(t.weight)) {
+                let (low, high) = (WEIGHTS.start(), WEIGHTS.end());
+                return Err(format!("dimension '{}': weights must lie in {low}..{high}", dimension.name));
             }
         }
         if !(0.0..=1.0).contains(&self.without_audience) {

@@ -8,6 +8,9 @@
 pub mod baseline;
 pub mod decide;
 pub mod dimensions;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lag;
 pub mod moments;
 mod session;
@@ -21,6 +24,9 @@ use serde::{Deserialize, Serialize};
 pub use dimensions::DimensionSet;
 use session::SessionFusion;
 use window::{Baselines, Window};
+
+/// Entries kept for a session whose start is not in the log yet; later ones are too many to be early.
+const MAX_EARLY: usize = 4096;
 
 /// Version of the snapshot encoding. Another version means: rebuild from the log.
 pub const STATE_VERSION: u32 = 1;
@@ -54,6 +60,10 @@ pub struct StreamFusion {
     session: Option<SessionFusion>,
     /// The latest session that began; entries of earlier ones come too late.
     latest: Option<Session>,
+    /// What was placed in a session before its start reached the log: chat and marks come another way
+    /// than the media, and a crash may lie between.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    early: Vec<(Session, SignalEntry)>,
     /// Carried from session to session: the stream's own past.
     past: Baselines,
 }
@@ -61,7 +71,15 @@ pub struct StreamFusion {
 impl StreamFusion {
     /// Fusion of a stream of which nothing is known yet.
     pub fn new(organization_id: OrganizationId, stream_id: StreamId, set: DimensionSet) -> Self {
-        Self { organization_id, stream_id, set, session: None, latest: None, past: Baselines::default() }
+        Self {
+            organization_id,
+            stream_id,
+            set,
+            session: None,
+            latest: None,
+            early: Vec::new(),
+            past: Baselines::default(),
+        }
     }
 
     /// The state as [`StreamFusion::restore`] takes it.
@@ -103,6 +121,16 @@ impl StreamFusion {
                 self.latest = Some(number);
                 let ids = (self.organization_id.clone(), self.stream_id.clone());
                 self.session = Some(SessionFusion::new(ids, number, *wall, Window::new(self.past.clone(), *media)));
+                let (now, later) = std::mem::take(&mut self.early).into_iter().partition(|(n, _)| *n <= number);
+                self.early = later;
+                let now: Vec<(Session, SignalEntry)> = now;
+                now.iter().for_each(|(n, entry)| self.apply_entry(*n, entry, outcome));
+            }
+            return;
+        }
+        if self.latest.is_none_or(|latest| number > latest) {
+            if self.early.len() < MAX_EARLY {
+                self.early.push((number, *entry));
             }
             return;
         }

@@ -11,8 +11,9 @@ use crate::moments::{Span, Step, Tracker};
 use crate::window::{Baselines, Window};
 use crate::{Outcome, ScoredTick};
 
-/// Marks that wait for their instant to be reached.
-const MAX_MARKS: usize = 256;
+/// Marks that wait for their instant to be reached, one per bucket: an hour of a feed that lags that
+/// far behind the clock.
+const MAX_MARKS: usize = 7200;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SessionFusion {
@@ -62,7 +63,8 @@ impl SessionFusion {
     }
 
     pub(crate) fn mark(&mut self, at: MediaTime) {
-        if self.marks.len() < MAX_MARKS {
+        let marked = self.marks.iter().any(|known| known.bucket() == at.bucket());
+        if !marked && self.marks.len() < MAX_MARKS {
             self.marks.push(at);
         }
     }
@@ -73,15 +75,16 @@ impl SessionFusion {
     }
 
     /// The session ended at `at`, or where its entries end: evaluates what is left, closes what is
-    /// open, and returns the past. What was placed after the end is not decided.
+    /// open, and returns the past. Chat that was placed after the end is not decided; a mark is: it was
+    /// accepted, and people press the button late.
     pub(crate) fn finish(mut self, set: &DimensionSet, at: Option<MediaTime>, outcome: &mut Outcome) -> Baselines {
         let end = at.map_or_else(|| self.window.newest(), MediaTime::bucket);
         self.evaluate(set, Some(end), outcome);
         let step = self.full.close();
         self.full_step(set, step, outcome);
         self.decider.close(&mut outcome.decisions);
-        for at in std::mem::take(&mut self.marks).into_iter().filter(|at| at.bucket() <= end) {
-            self.decider.mark(set, at, &mut outcome.decisions);
+        for at in std::mem::take(&mut self.marks) {
+            self.decider.mark(set, at.min(end.end()), &mut outcome.decisions);
         }
         self.window.into_baselines()
     }

@@ -211,11 +211,23 @@ fn chat_posted_long_before_its_media_does_not_move_the_clock() {
 }
 
 #[test]
-fn nothing_is_decided_after_the_end() {
+fn a_mark_after_the_end_marks_the_end() {
     let mut log = game(true, true, true).log();
     log[3].entries.push(SignalEntry::Mark { at: MediaTime::from_millis(3_000_000) });
     let found = finals(&decide(&log));
-    assert!(covers(&found, &[(60, 68), (100, 106), (150, 160)]), "{found:?}");
+    assert!(covers(&found, &[(60, 68), (100, 106), (150, 160), (190, 200)]), "{found:?}");
+}
+
+#[test]
+fn what_arrives_before_the_start_of_its_session_counts() {
+    let log = game(true, true, true).log();
+    let mark = SignalEntry::Mark { at: MediaTime::from_millis(30_000) };
+    let early = SignalBatch { entries: vec![mark], ..log[0].clone() };
+    let marked: Vec<SignalBatch> = std::iter::once(early.clone()).chain(log.iter().cloned()).collect();
+    assert_eq!(finals(&decide(&marked)).len(), 4);
+    // Of a session that is over, it is late.
+    let late: Vec<SignalBatch> = log.into_iter().chain([early]).collect();
+    assert_eq!(finals(&decide(&late)).len(), 3);
 }
 
 #[test]

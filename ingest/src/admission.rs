@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use crest_core::feeds::FeedControl;
+use crest_core::space::Room;
 use crest_core::stream::{SourceKind, Stream, StreamState};
 use crest_core::{MediaTime, Result, StreamId};
 use std::sync::Arc;
@@ -30,6 +31,8 @@ impl Admission {
     pub(crate) async fn recover(&self) -> Result<()> {
         let left = self.shared.store.streams_in(&[StreamState::Live, StreamState::Interrupted]).await?;
         for stream in left {
+            // It may have died between allocating the session and beginning its log.
+            self.shared.begin_log_again(&stream).await?;
             if stream.state == StreamState::Live {
                 self.shared.interrupted_by_restart(&stream).await?;
             }
@@ -64,31 +67,36 @@ impl Admission {
 #[async_trait]
 impl Publishers for Admission {
     async fn admit(&self, key: &str, kind: SourceKind) -> Result<Publication, Refusal> {
-        let refuse = |reason: &str| Err(Refusal(reason.to_owned()));
+        let refusal = |reason: &str, stream| Refusal { reason: reason.to_owned(), stream };
         let unavailable = |error: crest_core::Error| {
             tracing::error!(%error, "a publisher could not be looked up");
-            Refusal("the server cannot look up stream keys at the moment; try again".to_owned())
+            refusal("the server cannot look up stream keys at the moment; try again", None)
         };
         if self.shared.shutdown.is_cancelled() {
-            return refuse("the server is stopping; try again in a moment");
+            return Err(refusal("the server is stopping; try again in a moment", None));
         }
         let Some(stream) = self.shared.store.stream_of_key(key).await.map_err(unavailable)? else {
-            return refuse("unknown stream key; copy it again from where the stream was created");
+            return Err(refusal("unknown stream key; copy it again from where the stream was created", None));
         };
+        let id = stream.id.clone();
+        let refuse = |reason: &str| Err(refusal(reason, Some(id.clone())));
         if stream.source != kind {
             return refuse("this stream's source is another protocol; create one for this protocol");
         }
         if stream.state.is_over() {
             return refuse("this stream is over; create a new one");
         }
-        let id = stream.id.clone();
+        // A stream that has begun may come back.
+        if stream.state == StreamState::Created && self.shared.space.room() != Room::Ample {
+            return refuse("the server's disk is full and it takes no new streams; try again once there is room");
+        }
         let inbox = self.task(stream).await.map_err(unavailable)?;
         match self.registry.claim(&id) {
             Claim::Granted => {}
             Claim::Fed => return refuse("this stream is being fed already; stop the other publisher first"),
             Claim::Closing => return refuse("this stream is ending; try again, or create a new one"),
         }
-        let (publication, source) = publication();
+        let (publication, source) = publication(id.clone());
         if inbox.try_send(Command::Publish(source)).is_err() {
             self.registry.departed(&id);
             return refuse("this stream is ending");
@@ -111,6 +119,10 @@ impl FeedControl for Admission {
             return Ok(());
         }
         answer.await.unwrap_or(Ok(()))
+    }
+
+    fn room(&self) -> Room {
+        self.shared.space.room()
     }
 
     fn rtmp_url(&self) -> String {

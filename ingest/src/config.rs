@@ -31,7 +31,8 @@ pub struct RtmpConfig {
     pub listen: SocketAddr,
     /// What publishers are told to connect to, where that differs: `rtmp://live.example/live`.
     pub public_url: Option<String>,
-    /// Connections at a time, publishing or not; further ones are closed at once.
+    /// Connections at a time, publishing or not. When there are more, one that does not publish makes room;
+    /// where all do, the new one is closed.
     pub max_connections: usize,
     /// A connection that does not publish within this time is closed.
     pub handshake: Span,
@@ -60,14 +61,30 @@ impl Default for RtmpConfig {
 pub struct RetentionConfig {
     /// Segments older than this are removed.
     pub media: Span,
-    /// The oldest segments are removed while the volume has less free space than this.
+    /// The oldest segments are removed while the volume of the data directory has less free space than
+    /// this; half of the volume, where that is less.
     pub free_space: ByteSize,
-    /// How often this is looked at.
+    /// How often this is looked at; at once where the reserve is reached.
     pub interval: Span,
+    /// With less free space than this, media is not stored any more and new feeds are refused; a tenth
+    /// of the volume, where that is less. Clips wait from a quarter of it on.
+    pub reserve: ByteSize,
+    /// Size of a file that is given up when there is nothing left, so that decisions can still be kept
+    /// for a while; a fiftieth of the volume, where that is less. 0: none.
+    pub ballast: ByteSize,
+    /// How often the free space is looked at.
+    pub watch: Span,
 }
 
 impl Default for RetentionConfig {
     fn default() -> Self {
-        Self { media: Span::secs(12 * 3600), free_space: ByteSize::gb(10), interval: Span::secs(60) }
+        Self {
+            media: Span::secs(12 * 3600),
+            free_space: ByteSize::gb(10),
+            interval: Span::secs(60),
+            reserve: ByteSize::gb(1),
+            ballast: ByteSize::mb(64),
+            watch: Span::secs(1),
+        }
     }
 }

@@ -3,10 +3,12 @@
 
 use crest_core::bus::Record;
 use crest_core::codec::{AudioConfig, MediaEvent, Packet, VideoConfig};
+use crest_core::crash::{Stage, around};
 use crest_core::segment::Fragment;
+use crest_core::space::Room;
 use crest_core::stream::Stream;
 use crest_core::topic::Topic;
-use crest_core::{MediaTime, Result, Session};
+use crest_core::{Error, MediaTime, Result, Session};
 use crest_media::Segmenter;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,6 +79,8 @@ pub(crate) struct Feed {
     sampling: JoinHandle<()>,
     jumps: u64,
     trouble: Option<String>,
+    /// Its media is not stored, for want of room.
+    withheld: bool,
 }
 
 impl Feed {
@@ -86,6 +90,7 @@ impl Feed {
         let ring = Arc::new(Ring::new(shared.ingest.sampler_queue, bytes));
         let sampling = Sampling {
             stream: stream.id.clone(),
+            session: media.session,
             bus: Arc::clone(&shared.bus),
             pool: shared.pool.clone(),
             sampler: Sampler::new(stream.organization_id.clone(), media.session),
@@ -94,7 +99,16 @@ impl Feed {
         let sampling = tokio::spawn(sampling.run(Arc::clone(&ring)));
         metrics::gauge!("crest_feeds_live").increment(1.0);
         let jumps = media.timeline.rebased();
-        Self { shared: Arc::clone(shared), stream: stream.clone(), media, ring, sampling, jumps, trouble: None }
+        Self {
+            shared: Arc::clone(shared),
+            stream: stream.clone(),
+            media,
+            ring,
+            sampling,
+            jumps,
+            trouble: None,
+            withheld: false,
+        }
     }
 
     /// The session it feeds.
@@ -105,6 +119,7 @@ impl Feed {
     /// Takes the publisher's next event.
     pub(crate) async fn take(&mut self, event: MediaEvent) {
         let event = self.place(event);
+        self.look_at_the_room();
         let closed = self.media.segmenter.push(&event);
         self.store(closed).await;
         let item = match event {
@@ -140,6 +155,21 @@ impl Feed {
         }
         metrics::gauge!("crest_feeds_live").decrement(1.0);
         self.media
+    }
+
+    /// Without room the feed goes on, to be sampled and decided on; its media is not stored.
+    fn look_at_the_room(&mut self) {
+        let withheld = self.shared.space.room() != Room::Ample;
+        if withheld != self.withheld {
+            self.withheld = withheld;
+            self.media.segmenter.withhold(withheld);
+            let what = if withheld {
+                "media of this feed is not stored: the disk is nearly full"
+            } else {
+                "media of this feed is stored again"
+            };
+            tracing::info!(stream_id = %self.stream.id, session = %self.media.session, "{what}");
+        }
     }
 
     fn place(&mut self, event: MediaEvent) -> MediaEvent {
@@ -188,7 +218,11 @@ impl Feed {
 
     async fn index(&self, fragment: &Fragment) -> Result<()> {
         let shared = &self.shared;
-        patiently(|| shared.store.add_fragment(fragment)).await?;
+        // On the disk before the index says that it is.
+        let (root, stored) = (shared.root.clone(), fragment.clone());
+        let durable = tokio::task::spawn_blocking(move || crest_media::make_durable(&root, &stored));
+        durable.await.map_err(|e| Error::ours(format!("bringing a fragment to the disk ended abnormally: {e}")))??;
+        around(Stage::Fragment, patiently(|| shared.store.add_fragment(fragment))).await?;
         let record = Record::new(Topic::MediaSegments, self.stream.id.clone(), fragment.encode());
         patiently(|| shared.bus.append(Topic::MediaSegments, vec![record.clone()])).await?;
         Ok(())

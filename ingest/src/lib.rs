@@ -1,26 +1,34 @@
 //! Feeds and files become stored segments and samples.
 
 mod admission;
+mod ballast;
 mod config;
 mod feed;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lifecycle;
 pub mod publish;
 mod queue;
+mod recovery;
 mod registry;
 mod retention;
 pub mod rtmp;
 mod sampler;
 mod sampling;
+mod space;
 mod states;
 pub mod timeline;
 
 pub use config::{IngestConfig, RetentionConfig, RtmpConfig};
 pub use sampler::Sampler;
+pub use space::{Limits, Reserve, Volume};
 
 use crest_core::Result;
 use crest_core::bus::SharedBus;
 use crest_core::feeds::FeedControl;
 use crest_core::store::SharedStore;
+use crest_core::units::Span;
 use crest_core::view::Links;
 use crest_media::{KeyframePool, SegmenterConfig};
 use std::net::SocketAddr;
@@ -32,6 +40,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::lifecycle::Shared;
 use crate::publish::{PublishServer, Publishers};
+use crate::recovery::Recovery;
 use crate::retention::Retention;
 use crate::rtmp::RtmpServer;
 
@@ -55,6 +64,11 @@ pub struct IngestParts {
     pub rtmp: RtmpConfig,
     /// How long stored media is kept.
     pub retention: RetentionConfig,
+    /// Media kept around a highlight whose clip is not cut yet, beside what retention keeps anyway: the
+    /// longest that a clip shows before or after it.
+    pub clip_margin: Span,
+    /// Watches the volume of `root`.
+    pub reserve: Reserve,
 }
 
 /// The running role: listeners, feeds, retention.
@@ -70,8 +84,18 @@ impl Ingest {
     pub async fn start(parts: IngestParts, shutdown: CancellationToken) -> Result<Self> {
         let rtmp = RtmpServer::bind(parts.rtmp).await?;
         let tasks = TaskTracker::new();
-        let retention =
-            Retention { store: Arc::clone(&parts.store), root: parts.root.clone(), config: parts.retention };
+        let mut recovery = Recovery::look(Arc::clone(&parts.store), parts.root.clone(), parts.retention.media).await?;
+        recovery.urgent().await?;
+        let reserve = parts.reserve;
+        let retention = Retention {
+            store: Arc::clone(&parts.store),
+            root: parts.root.clone(),
+            config: parts.retention,
+            clip_margin: parts.clip_margin,
+            space: reserve.space(),
+            eyes: reserve.eyes(),
+            pressed: reserve.pressed(),
+        };
         let shared = Arc::new(Shared {
             store: parts.store,
             bus: parts.bus,
@@ -80,6 +104,7 @@ impl Ingest {
             pool: parts.pool,
             segmenter: parts.segmenter,
             ingest: parts.ingest,
+            space: reserve.space(),
             shutdown: shutdown.clone(),
         });
         let rtmp_address = rtmp.address();
@@ -88,7 +113,9 @@ impl Ingest {
         tracing::info!(address = %rtmp_address, "RTMP publishers are accepted");
         let publishers: Arc<dyn Publishers> = admission.clone();
         tasks.spawn(Box::new(rtmp).run(publishers, shutdown.clone()));
-        tasks.spawn(retention.run(shutdown));
+        tasks.spawn(reserve.run(shutdown.clone()));
+        tasks.spawn(retention.run(shutdown.clone()));
+        tasks.spawn(recovery.run(shutdown));
         Ok(Self { rtmp_address, admission, tasks })
     }
 

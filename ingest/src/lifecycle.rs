@@ -4,6 +4,7 @@
 use crest_core::bus::SharedBus;
 use crest_core::codec::{MediaEvent, Packet};
 use crest_core::event::EventType;
+use crest_core::space::Space;
 use crest_core::store::SharedStore;
 use crest_core::stream::{Stream, StreamState};
 use crest_core::view::Links;
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) pool: KeyframePool,
     pub(crate) segmenter: SegmenterConfig,
     pub(crate) ingest: IngestConfig,
+    pub(crate) space: Space,
     pub(crate) shutdown: CancellationToken,
 }
 

@@ -3,6 +3,7 @@
 //! touching anything else.
 
 use async_trait::async_trait;
+use crest_core::StreamId;
 use crest_core::codec::MediaEvent;
 use crest_core::stream::SourceKind;
 use std::net::SocketAddr;
@@ -34,10 +35,15 @@ pub trait Publishers: Send + Sync {
     async fn admit(&self, key: &str, kind: SourceKind) -> Result<Publication, Refusal>;
 }
 
-/// Why a publisher is refused: one sentence, without secrets.
+/// Why a publisher is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refusal(pub String);
+#[error("{reason}")]
+pub struct Refusal {
+    /// One sentence for the publisher to read, without secrets.
+    pub reason: String,
+    /// The stream of its key, if there is one.
+    pub stream: Option<StreamId>,
+}
 
 /// What travels from a publisher to its feed.
 #[derive(Debug)]
@@ -49,11 +55,17 @@ pub(crate) enum Delivery {
 /// An admitted publisher, as its server holds it. Dropping it means that the connection is lost.
 #[derive(Debug)]
 pub struct Publication {
+    stream: StreamId,
     deliveries: mpsc::Sender<Delivery>,
     disconnect: CancellationToken,
 }
 
 impl Publication {
+    /// The stream it feeds.
+    pub fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
     /// Hands over an event; packets carry the publisher's own timestamps, of which only differences
     /// count. Waits while the feed is busy. `false` when the publisher is not wanted any more.
     pub async fn deliver(&self, event: MediaEvent) -> bool {
@@ -101,9 +113,10 @@ impl Drop for Source {
     }
 }
 
-/// Both ends of a publisher's way in.
-pub(crate) fn publication() -> (Publication, Source) {
+/// Both ends of the way in to a stream.
+pub(crate) fn publication(stream: StreamId) -> (Publication, Source) {
     let (sender, receiver) = mpsc::channel(DELIVERIES);
     let disconnect = CancellationToken::new();
-    (Publication { deliveries: sender, disconnect: disconnect.clone() }, Source { deliveries: receiver, disconnect })
+    let publication = Publication { stream, deliveries: sender, disconnect: disconnect.clone() };
+    (publication, Source { deliveries: receiver, disconnect })
 }

@@ -1,17 +1,26 @@
 //! Keeps the volume from filling up: the oldest segments go, by age and by free space.
 
+use crest_core::space::{Room, Space};
 use crest_core::store::{SharedStore, StoredSegment};
-use crest_core::{Error, Result, WallTime};
-use std::path::{Path, PathBuf};
+use crest_core::units::Span;
+use crest_core::{Error, MediaTime, Result, WallTime};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::RetentionConfig;
+use crate::space::{Eyes, Limits};
 use crate::states::now;
 
 /// Segments that are looked at in one go.
-const BATCH: u32 = 64;
-/// A segment that ended later than this may still be written to.
+const BATCH: u32 = 256;
+/// A segment that ended later than this may still be written to, or show a moment that is not decided.
 const STILL_OPEN_MILLIS: i64 = 120_000;
+/// Kept around a highlight whose clip is not cut, beside what the clip shows: its bounds may still move,
+/// and the cut begins at a keyframe before them.
+const MARGIN: Duration = Duration::from_secs(30);
 /// What a feed needs, for saying how much fits: 6 Mbit/s.
 const FEED_BYTES_PER_HOUR: f64 = 6e6 / 8.0 * 3600.0;
 
@@ -20,34 +29,58 @@ pub(crate) struct Retention {
     pub(crate) store: SharedStore,
     pub(crate) root: PathBuf,
     pub(crate) config: RetentionConfig,
+    pub(crate) clip_margin: Span,
+    pub(crate) space: Space,
+    pub(crate) eyes: Eyes,
+    pub(crate) pressed: Arc<Notify>,
+}
+
+/// How a round went.
+#[derive(Debug, PartialEq, Eq)]
+enum Swept {
+    /// There is as much free space as there should be.
+    Enough,
+    /// There is not, and nothing left that may go.
+    NothingLeft,
 }
 
 impl Retention {
-    /// Runs until `shutdown`.
+    /// Runs until `shutdown`: every `retention.interval`, and at once when room is short.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         self.announce();
         let mut ticks = tokio::time::interval(self.config.interval.0.max(std::time::Duration::from_millis(10)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut before = Swept::Enough;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 _ = ticks.tick() => {}
+                () = self.pressed.notified() => {}
             }
-            if let Err(error) = self.sweep(now(), free_space).await {
-                tracing::warn!(%error, "stored media could not be cleared; the next round tries again");
+            match self.sweep(now()).await {
+                Ok(swept) => {
+                    if swept == Swept::NothingLeft && before == Swept::Enough {
+                        tracing::warn!(
+                            "free space is under retention.free_space, and there is no stored media left to remove; make room"
+                        );
+                    }
+                    before = swept;
+                }
+                Err(error) => tracing::warn!(%error, "stored media could not be cleared; the next round tries again"),
             }
         }
     }
 
     /// Says how many hours fit.
     fn announce(&self) {
-        match free_space(&self.root) {
-            Ok(free) => {
-                let usable = free.saturating_sub(self.config.free_space.as_u64());
+        match (self.eyes)(&self.root) {
+            Ok(volume) => {
+                let limits = Limits::of(&self.config, volume);
+                let usable = volume.free.saturating_sub(limits.free_space);
                 let hours = (usable as f64 / FEED_BYTES_PER_HOUR * 10.0).round() / 10.0;
                 tracing::info!(
                     hours,
-                    free_space = %bytesize::ByteSize(free),
+                    free_space = %bytesize::ByteSize(volume.free),
                     "room for so many hours of one feed of 6 Mbit/s before retention.free_space is reached"
                 );
                 if usable == 0 {
@@ -60,31 +93,53 @@ impl Retention {
         }
     }
 
-    /// One round; `free` tells the free bytes of the volume a path is on.
-    async fn sweep(&self, now: WallTime, free: impl Fn(&Path) -> Result<u64>) -> Result<()> {
+    /// One round.
+    async fn sweep(&self, now: WallTime) -> Result<Swept> {
         let age = i64::try_from(self.config.media.0.as_millis()).unwrap_or(i64::MAX);
+        let mut missing = self.missing()?;
         loop {
             let mut removed = 0u64;
-            for segment in self.store.removable_segments(BATCH).await? {
+            for segment in self.store.removable_segments(BATCH, self.margin()).await? {
                 let too_old = segment.ended_at.plus_millis(age) < now;
-                let open = segment.ended_at.plus_millis(STILL_OPEN_MILLIS) >= now;
-                let short = !too_old && free(&self.root)? < self.config.free_space.as_u64();
-                if !(too_old || short) {
-                    return Ok(());
+                if !too_old && missing == 0 {
+                    return Ok(Swept::Enough);
                 }
-                if open && !too_old {
-                    tracing::warn!(
-                        "free space is under retention.free_space, and there is no stored media left to remove; make room"
-                    );
-                    return Ok(());
+                if !too_old && self.may_be_open(&segment, now) {
+                    continue;
                 }
                 self.remove(&segment, if too_old { "age" } else { "free_space" }).await?;
+                missing = missing.saturating_sub(segment.bytes);
                 removed += 1;
             }
             if removed < u64::from(BATCH) {
-                return Ok(());
+                return Ok(if missing == 0 { Swept::Enough } else { Swept::NothingLeft });
             }
         }
+    }
+
+    /// Bytes of free space that are missing. Asked once a round, for some file systems take their time
+    /// to count what was removed.
+    fn missing(&self) -> Result<u64> {
+        let volume = (self.eyes)(&self.root)?;
+        let limits = Limits::of(&self.config, volume);
+        // The ballast, which was given up, wants its room back too.
+        let short = if self.space.room() == Room::Ample { 0 } else { limits.ample().saturating_add(limits.ballast) };
+        Ok(limits.free_space.max(short).saturating_sub(volume.free))
+    }
+
+    /// What a clip may show beside the highlight, and the way back to a keyframe before it.
+    fn margin(&self) -> MediaTime {
+        let nanos = |span: std::time::Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+        MediaTime::from_nanos(nanos(self.clip_margin.0.saturating_add(MARGIN)))
+    }
+
+    /// Whether a segment is still written to, or so young that what it shows may still be decided on. A
+    /// feed that has stood still ends earlier by its own clock than by the file's.
+    fn may_be_open(&self, segment: &StoredSegment, now: WallTime) -> bool {
+        let written = std::fs::metadata(self.root.join(&segment.object)).and_then(|file| file.modified());
+        let written = written.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let written = written.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        segment.ended_at.max(WallTime(written)).plus_millis(STILL_OPEN_MILLIS) >= now
     }
 
     /// The file first: a crash in between leaves an entry that the next round removes, and no file
@@ -101,11 +156,4 @@ impl Retention {
         tracing::debug!(object = segment.object, cause, "a stored segment was removed");
         Ok(())
     }
-}
-
-/// Free bytes, for us, of the volume that `path` is on.
-fn free_space(path: &Path) -> Result<u64> {
-    rustix::fs::statvfs(path)
-        .map(|volume| volume.f_bavail.saturating_mul(volume.f_frsize))
-        .map_err(|error| Error::outside(format!("free space of {}: {error}", path.display())))
 }

@@ -5,7 +5,7 @@ use crest_core::bus::{Position, Record, SharedBus};
 use crest_core::codec::{AudioConfig, Packet, VideoConfig};
 use crest_core::sample::{AudioWindow, Picture, VideoBatch};
 use crest_core::topic::Topic;
-use crest_core::{Result, StreamId};
+use crest_core::{Result, Session, StreamId};
 use crest_media::{AudioDecoder, KeyframePool, Pcm};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use crate::sampler::Sampler;
 /// Samples of one session on their way to the bus.
 pub(crate) struct Sampling {
     pub(crate) stream: StreamId,
+    pub(crate) session: Session,
     pub(crate) bus: SharedBus,
     pub(crate) pool: KeyframePool,
     pub(crate) sampler: Sampler,
@@ -50,7 +51,7 @@ impl Sampling {
         self.publish_audio(window).await;
         for (topic, position) in &self.last {
             if let Err(error) = self.bus.caught_up(*topic, *position).await {
-                tracing::warn!(stream_id = %self.stream, %error, "the last samples may be analysed late");
+                tracing::warn!(stream_id = %self.stream, session = self.session.number(), %error, "the last samples may be analysed late");
             }
         }
     }
@@ -71,7 +72,7 @@ impl Sampling {
             Ok(Ok(picture)) => Some(picture),
             Ok(Err(error)) => {
                 self.dropped("video_decoder", 1);
-                tracing::debug!(stream_id = %self.stream, %error, "a keyframe was not decoded");
+                tracing::debug!(stream_id = %self.stream, session = self.session.number(), %error, "a keyframe was not decoded");
                 None
             }
             Err(_) => {
@@ -86,7 +87,7 @@ impl Sampling {
         if sound.as_ref().is_none_or(|sound| sound.config != *config) {
             decoded = self.drain(sound.take());
             let decoder = AudioDecoder::new(config)
-                .inspect_err(|error| tracing::warn!(stream_id = %self.stream, %error, "the feed's sound is not heard"))
+                .inspect_err(|error| tracing::warn!(stream_id = %self.stream, session = self.session.number(), %error, "the feed's sound is not heard"))
                 .ok();
             *sound = Some(Sound { config: Arc::clone(config), decoder });
         }
@@ -94,7 +95,7 @@ impl Sampling {
             Some(Ok(pcm)) => decoded.extend(pcm),
             Some(Err(error)) => {
                 self.dropped("audio_decoder", 1);
-                tracing::debug!(stream_id = %self.stream, %error, "an audio packet was not decoded");
+                tracing::debug!(stream_id = %self.stream, session = self.session.number(), %error, "an audio packet was not decoded");
             }
             None => self.dropped("audio_decoder", 1),
         }
@@ -104,7 +105,7 @@ impl Sampling {
     fn drain(&self, sound: Option<Sound>) -> Vec<Pcm> {
         let Some(mut decoder) = sound.and_then(|sound| sound.decoder) else { return Vec::new() };
         decoder.drain().unwrap_or_else(|error| {
-            tracing::debug!(stream_id = %self.stream, %error, "the audio decoder kept its last samples");
+            tracing::debug!(stream_id = %self.stream, session = self.session.number(), %error, "the audio decoder kept its last samples");
             Vec::new()
         })
     }
@@ -140,7 +141,7 @@ impl Sampling {
             }
             Err(error) => {
                 self.dropped("bus", 1);
-                tracing::warn!(stream_id = %self.stream, topic = topic.name(), %error, "samples were not published");
+                tracing::warn!(stream_id = %self.stream, session = self.session.number(), topic = topic.name(), %error, "samples were not published");
             }
         }
     }

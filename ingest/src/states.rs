@@ -2,6 +2,7 @@
 //! in the signals log. The wall clock is read here, for what only tells when something happened.
 
 use crest_core::bus::Record;
+use crest_core::crash::{Stage, around};
 use crest_core::event::EventType;
 use crest_core::signal::{SignalBatch, SignalEntry};
 use crest_core::stream::{Stream, StreamState};
@@ -39,8 +40,9 @@ impl Shared {
     pub(crate) async fn begin_session(&self, stream: &Stream) -> Result<Session> {
         let wall = now();
         // Not repeated: a second attempt would be a second session.
-        let session = self.store.start_session(&stream.id, wall).await?;
-        self.log(stream, session, SignalEntry::SessionStart { wall, media: true }).await?;
+        let session = around(Stage::Session, self.store.start_session(&stream.id, wall)).await?;
+        let begun = self.log(stream, session, SignalEntry::SessionStart { wall, media: true });
+        around(Stage::Session, begun).await?;
         tracing::info!(stream_id = %stream.id, %session, "a session begins");
         Ok(session)
     }
@@ -65,11 +67,20 @@ impl Shared {
         let at = now();
         let event = stream_event(&stream.organization_id, &stream.id, session, event, reason, at, &self.links);
         let events = std::slice::from_ref(&event);
-        let changed = patiently(|| self.store.transition_stream(&stream.id, to, reason, at, events)).await?;
+        let transition = patiently(|| self.store.transition_stream(&stream.id, to, reason, at, events));
+        let changed = around(Stage::State, transition).await?;
         if changed {
-            tracing::info!(stream_id = %stream.id, state = to.name(), reason, "the stream's state changed");
+            let session = session.map(Session::number);
+            tracing::info!(stream_id = %stream.id, session, state = to.name(), reason, "the stream's state changed");
         }
         Ok(())
+    }
+
+    /// Begins the log of the stream's latest session once more: where it had begun, this changes nothing.
+    pub(crate) async fn begin_log_again(&self, stream: &Stream) -> Result<()> {
+        let Some(latest) = self.store.sessions(&stream.id).await?.pop() else { return Ok(()) };
+        let start = SignalEntry::SessionStart { wall: latest.started_at, media: true };
+        self.log(stream, latest.session, start).await
     }
 
     /// A stream that an earlier process left live.

@@ -37,8 +37,10 @@ struct Progress {
 pub struct Timeline {
     /// Timeline = publisher's time + offset.
     offset: Option<i64>,
-    /// The offset before the last jump, for the packets of the other track that are still on it.
-    previous: Option<i64>,
+    /// The offset before the last jump, for the packets of the other track that are still on it, and where
+    /// the head was then: once a track that is behind must have followed, it is forgotten. Else each track
+    /// could stay on an offset of its own for good.
+    previous: Option<(i64, i64)>,
     video: Progress,
     audio: Progress,
     /// The latest decoding time placed.
@@ -134,14 +136,16 @@ impl Timeline {
         if (low..=head.saturating_add(FORWARD)).contains(&at) {
             return offset;
         }
-        if let Some(previous) = self.previous {
+        if let Some((previous, since)) = self.previous
+            && head.saturating_sub(since) <= BEHIND
+        {
             let at = raw.saturating_add(previous);
             if (low..=head.saturating_add(BACK)).contains(&at) {
                 return previous;
             }
         }
         let rebased = head.saturating_add(progress.frame).saturating_sub(raw);
-        self.previous = Some(offset);
+        self.previous = Some((offset, head));
         self.offset = Some(rebased);
         self.rebased += 1;
         rebased

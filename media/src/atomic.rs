@@ -29,9 +29,30 @@ pub(crate) fn write(out: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> R
     written
 }
 
+/// Removes what writers that were killed left unfinished in the folders of `root`, one level down.
+/// Nobody may be writing there yet. Returns how many files there were.
+pub fn remove_unfinished(root: &Path) -> Result<usize> {
+    let list = |folder: &Path| match fs::read_dir(folder) {
+        Ok(entries) => entries.collect::<io::Result<Vec<_>>>().map_err(|e| failed(folder, &e)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Err(e) => Err(failed(folder, &e)),
+    };
+    let mut removed = 0;
+    for folder in list(root)? {
+        for entry in list(&folder.path())? {
+            let name = entry.file_name();
+            if name.as_encoded_bytes().starts_with(b".") && name.as_encoded_bytes().ends_with(b".part") {
+                fs::remove_file(entry.path()).map_err(|e| failed(&entry.path(), &e))?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
+}
+
 /// The error for a path that cannot be written.
 pub(crate) fn failed(path: &Path, e: &io::Error) -> Error {
-    Error::outside(format!("cannot write {}: {e}; check free space and permissions", path.display()))
+    Error::of_file(e, format!("cannot write {}: {e}; check free space and permissions", path.display()))
 }
 
 /// A name beside `out` that no other writer in this process uses. What a crash left under it is written over.

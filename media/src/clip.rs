@@ -54,7 +54,9 @@ pub fn cut(root: &Path, fragments: &[Fragment], from: MediaTime, to: MediaTime, 
     let (_, run) = best.filter(|(covers, _)| *covers > 0).ok_or_else(nothing)?;
     let selection = select::select(run, from, to).ok_or_else(nothing)?;
     let (movie, ranges) = plan(run, &selection);
-    let head = header(&movie)?;
+    // What a segment says by itself may not fit beside what another says: times that lie days apart.
+    let damaged = |e: Error| Error { retryable: false, ..Error::outside(format!("stored media is damaged: {e}")) };
+    let head = header(&movie).map_err(damaged)?;
     let bytes = atomic::write(out, |file| {
         file.write_all(&head).map_err(|e| atomic::failed(out, &e))?;
         for range in &ranges {

@@ -3,15 +3,24 @@
 mod atomic;
 pub mod clip;
 pub mod decode;
+pub mod elements;
 pub mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod mp4;
+mod noise;
+mod salvage;
 pub mod segmenter;
 mod source;
 pub mod thumbnail;
 
+pub use atomic::remove_unfinished;
 pub use clip::{Cut, cut};
 pub use decode::{AudioDecoder, KeyframeDecoder, KeyframePool, KeyframePoolConfig, Pcm};
 pub use file::FileReader;
+pub use noise::log_through_tracing;
+pub use salvage::{make_durable, salvage};
 pub use segmenter::{Segmenter, SegmenterConfig};
 pub use thumbnail::thumbnail;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crest_core::units::Span;
+use crest_core::webhook::DeliveryOrder;
 use crest_core::{Error, Result};
 use serde::Deserialize;
 
@@ -21,6 +22,12 @@ pub struct WebhooksConfig {
     pub timeout: Span,
     /// Most requests under way at once, over all endpoints; one at a time to each.
     pub concurrency: usize,
+    /// An endpoint's later events wait for one that is refused until it was attempted so often
+    pub in_order_attempts: u32,
+    /// and is so old; then it steps aside and the later ones go on.
+    pub in_order: Span,
+    /// Most requests under way at once to the endpoints of one organization.
+    pub per_organization: u32,
     /// Most bytes read of an answer's body.
     pub response_bytes: usize,
     /// How often the outbox is asked for what is due.
@@ -38,6 +45,9 @@ impl Default for WebhooksConfig {
             retry_after_max: Span::secs(HOUR),
             timeout: Span::secs(15),
             concurrency: 64,
+            in_order_attempts: 4,
+            in_order: Span::secs(10 * MINUTE),
+            per_organization: 8,
             response_bytes: 64 * 1024,
             poll: Span(Duration::from_millis(100)),
         }
@@ -48,7 +58,17 @@ impl WebhooksConfig {
     pub(crate) fn check(&self) -> Result<()> {
         positive("webhooks.timeout", self.timeout)?;
         positive("webhooks.poll", self.poll)?;
+        at_least_one("webhooks.per_organization", self.per_organization as usize)?;
         at_least_one("webhooks.concurrency", self.concurrency)
+    }
+
+    /// How deliveries are leased.
+    pub(crate) fn order(&self) -> DeliveryOrder {
+        DeliveryOrder {
+            attempts: self.in_order_attempts,
+            millis: crate::millis(self.in_order.0),
+            per_organization: self.per_organization,
+        }
     }
 }
 

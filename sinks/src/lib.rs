@@ -5,11 +5,14 @@
 
 mod clips;
 mod config;
-mod quiet;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod webhooks;
 
 use std::path::PathBuf;
 
+use crest_core::space::Space;
 use crest_core::store::SharedStore;
 use crest_core::view::Links;
 use crest_core::{Result, WallTime};
@@ -27,6 +30,8 @@ pub struct SinkParts {
     pub root: PathBuf,
     /// How events name what they are about.
     pub links: Links,
+    /// Whether there is room for clips.
+    pub space: Space,
     /// How webhooks are sent.
     pub webhooks: WebhooksConfig,
     /// How clips are cut.
@@ -44,16 +49,21 @@ impl Sinks {
     /// `shutdown` is cancelled. Fails on a setting that makes no sense, and where GStreamer or TLS
     /// cannot be set up.
     pub fn start(parts: SinkParts, shutdown: CancellationToken) -> Result<Sinks> {
-        let SinkParts { store, root, links, webhooks, clips } = parts;
+        let SinkParts { store, root, links, space, webhooks, clips } = parts;
         webhooks.check()?;
         clips.check()?;
         crest_media::init()?;
+        match crest_media::remove_unfinished(&root.join("clips")) {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(files, "clips that an earlier process left unfinished were removed"),
+            Err(error) => tracing::warn!(%error, "what an earlier process left unfinished could not be removed"),
+        }
 
         let mut tasks = JoinSet::new();
         tasks.spawn(webhooks::outbox::watch(store.clone(), shutdown.clone()));
         let sender = webhooks::Worker::new(store.clone(), webhooks)?;
         tasks.spawn(sender.run(shutdown.clone()));
-        for worker in clips::workers(store, root, links, clips) {
+        for worker in clips::workers(store, root, links, space, clips) {
             tasks.spawn(worker.run(shutdown.clone()));
         }
         Ok(Sinks { tasks })

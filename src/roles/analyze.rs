@@ -3,11 +3,14 @@
 use crest_analyzers::SessionAnalyzers;
 use crest_core::bus::{Received, Record, Start};
 use crest_core::chat::{ChatMessage, Mark};
+use crest_core::crash::{Stage, around};
 use crest_core::sample::{AudioWindow, VideoBatch};
 use crest_core::signal::{SignalBatch, SignalEntry};
+use crest_core::stream::SessionRow;
 use crest_core::topic::Topic;
 use crest_core::{OrganizationId, Result, Session, StreamId};
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::{insist, next};
@@ -15,15 +18,22 @@ use crate::serve::Parts;
 
 /// The consumer group of the analyzers.
 const GROUP: &str = "analyze";
+/// Chat that is looked at again after a start, so that a bucket that was being counted is counted
+/// whole: more than any audience writes while late messages still arrive.
+const REWIND: u64 = 50_000;
 /// Sessions a topic's analyzers keep; the one that was silent longest goes first.
 const MAX_SESSIONS: usize = 4096;
+/// How often it is looked whether sessions are over.
+const TIDY: Duration = Duration::from_secs(5);
+/// A session that said nothing for so long may be over.
+const SILENT: Duration = Duration::from_secs(10);
 
 /// Runs one loop per topic until shutdown.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let mut loops = JoinSet::new();
     loops.spawn(follow(parts.clone(), Topic::MediaVideo, Start::Latest));
     loops.spawn(follow(parts.clone(), Topic::MediaAudio, Start::Latest));
-    loops.spawn(follow(parts.clone(), Topic::ChatMessages, Start::Acknowledged));
+    loops.spawn(follow(parts.clone(), Topic::ChatMessages, Start::Rewound(REWIND)));
     loops.spawn(follow(parts, Topic::Marks, Start::Acknowledged));
     while let Some(ended) = loops.join_next().await {
         ended??;
@@ -34,30 +44,54 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
 async fn follow(parts: Parts, topic: Topic, start: Start) -> anyhow::Result<()> {
     let mut subscription = parts.bus.subscribe(topic, GROUP, start).await?;
     let mut sessions = Sessions::default();
-    while let Some(received) = next(&mut subscription, &parts.shutdown).await {
+    let mut tidied = Instant::now();
+    loop {
+        let received = match tokio::time::timeout(TIDY, next(&mut subscription, &parts.shutdown)).await {
+            Ok(Some(received)) => received,
+            Ok(None) => return Ok(()),
+            Err(_) => Vec::new(),
+        };
+        if tidied.elapsed() >= TIDY {
+            sessions.tidy(&parts).await;
+            tidied = Instant::now();
+        }
         let Some(last) = received.last().map(|r| r.position) else { continue };
         let mut records = Vec::new();
         for item in &received {
             match sessions.analyze(topic, item) {
+                // Its signals are in the log already; it was looked at for what follows.
+                _ if item.seen => {}
                 Ok(Some(batch)) => records.push(Record::new(Topic::Signals, item.record.key.clone(), batch.encode()?)),
                 Ok(None) => {}
-                Err(error) => parts.bus.dead_letter(topic, item, &error.message).await?,
+                Err(error) => {
+                    let set_aside = || parts.bus.dead_letter(topic, item, &error.message);
+                    if insist("setting a record aside", &parts.shutdown, set_aside).await?.is_none() {
+                        return Ok(());
+                    }
+                }
             }
         }
-        let append = || parts.bus.append(Topic::Signals, records.clone());
-        if !records.is_empty() && insist("appending signals", &parts.shutdown, append).await.is_none() {
-            break;
+        let append = || around(Stage::Analyze, parts.bus.append(Topic::Signals, records.clone()));
+        if !records.is_empty() && insist("appending signals", &parts.shutdown, append).await?.is_none() {
+            return Ok(());
         }
-        subscription.acknowledge(last).await?;
+        if let Err(error) = subscription.acknowledge(last).await {
+            // The next acknowledgement covers this one; after a start the same values are appended again.
+            tracing::warn!(topic = topic.name(), %error, "analysed records could not be acknowledged");
+        }
     }
-    Ok(())
+}
+
+/// One session's analyzers, and when they were last given something.
+struct Kept {
+    analyzers: SessionAnalyzers,
+    used: Instant,
 }
 
 /// The analyzers of every session that a topic carries.
 #[derive(Default)]
 struct Sessions {
-    analyzers: HashMap<(StreamId, Session), (SessionAnalyzers, u64)>,
-    clock: u64,
+    kept: HashMap<(StreamId, Session), Kept>,
 }
 
 impl Sessions {
@@ -91,15 +125,29 @@ impl Sessions {
     }
 
     fn of(&mut self, stream: &StreamId, session: Session) -> &mut SessionAnalyzers {
-        self.clock += 1;
         // An earlier session of the stream is over once a later one speaks.
-        self.analyzers.retain(|(s, n), _| s != stream || *n >= session);
-        if self.analyzers.len() >= MAX_SESSIONS {
-            let silent = self.analyzers.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| key.clone());
-            silent.map(|key| self.analyzers.remove(&key));
+        self.kept.retain(|(s, n), _| s != stream || *n >= session);
+        if self.kept.len() >= MAX_SESSIONS {
+            let silent = self.kept.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| key.clone());
+            silent.map(|key| self.kept.remove(&key));
         }
-        let entry = self.analyzers.entry((stream.clone(), session)).or_default();
-        entry.1 = self.clock;
-        &mut entry.0
+        let fresh = || Kept { analyzers: SessionAnalyzers::default(), used: Instant::now() };
+        let kept = self.kept.entry((stream.clone(), session)).or_insert_with(fresh);
+        kept.used = Instant::now();
+        &mut kept.analyzers
+    }
+
+    /// Lets go of sessions that are silent because they are over. The clock decides only when it is
+    /// asked; where the store does not answer, it is asked again.
+    async fn tidy(&mut self, parts: &Parts) {
+        let silent: Vec<_> =
+            self.kept.iter().filter(|(_, k)| k.used.elapsed() >= SILENT).map(|(k, _)| k.clone()).collect();
+        for (stream, session) in silent {
+            let Ok(sessions) = parts.store.sessions(&stream).await else { return };
+            let over = |row: &SessionRow| row.session > session || (row.session == session && row.ended_at.is_some());
+            if sessions.iter().any(over) {
+                self.kept.remove(&(stream, session));
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         store: parts.store,
         root: parts.config.data_dir.clone(),
         links: parts.links,
+        space: parts.space,
         webhooks: parts.config.webhooks.clone(),
         clips: parts.config.clips.clone(),
     };

@@ -1,6 +1,7 @@
 //! Fuse: the signals log becomes decisions, committed with their events.
 
 use crest_core::bus::{Position, Received};
+use crest_core::crash::{Stage, around};
 use crest_core::event::{Event, EventType};
 use crest_core::highlight::Decision;
 use crest_core::signal::SignalBatch;
@@ -10,11 +11,14 @@ use crest_core::view::{HighlightView, Links};
 use crest_core::{Result, StreamId, WallTime};
 use crest_fusion::{DimensionSet, STATE_VERSION, StreamFusion};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use super::{insist, next};
 use crate::serve::Parts;
+use resting::{TIDY, tidy};
 use resume::{Resume, restore_all};
 
+mod resting;
 mod resume;
 
 /// The consumer group of fusion.
@@ -38,37 +42,82 @@ struct Running {
 /// Runs until shutdown.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let shutdown = parts.shutdown.clone();
-    let Some((snapshots, committed)) = insist("reading fusion's state", &shutdown, || parts.store.fusion_state()).await
-    else {
+    let state = insist("reading fusion's state", &shutdown, || parts.store.fusion_state()).await?;
+    let Some((snapshots, committed)) = state else {
         return Ok(());
     };
     let (mut streams, resume) = restore_all(snapshots, committed);
     let start = resume.start();
     let mut subscription = parts.bus.subscribe(Topic::Signals, GROUP, start).await?;
-    while let Some(received) = next(&mut subscription, &shutdown).await {
+    let mut tidied = Instant::now();
+    loop {
+        let received = match tokio::time::timeout(TIDY, next(&mut subscription, &shutdown)).await {
+            Ok(Some(received)) => received,
+            Ok(None) => return Ok(()),
+            Err(_) => Vec::new(),
+        };
+        if tidied.elapsed() >= TIDY {
+            tidied = Instant::now();
+            if tidy(&mut streams, &parts).await?.is_none() {
+                return Ok(());
+            }
+        }
         let Some(last) = received.last().map(|r| r.position) else { continue };
         let now = WallTime(jiff::Timestamp::now().as_millisecond());
         let mut commit = FusionCommit::default();
         for item in &received {
             if let Err(error) = apply(&mut streams, &resume, item, &parts.links, now, &mut commit) {
-                parts.bus.dead_letter(Topic::Signals, item, &error.message).await?;
+                let set_aside = || parts.bus.dead_letter(Topic::Signals, item, &error.message);
+                if insist("setting a record aside", &shutdown, set_aside).await?.is_none() {
+                    return Ok(());
+                }
             }
         }
         conclude(&mut streams, last, &mut commit)?;
         let acknowledged = commit.position;
         let told = commit.decisions.len();
         if told > 0 || !commit.snapshots.is_empty() || !commit.finished.is_empty() {
-            let attempt = || parts.store.commit_fusion(&commit, now);
-            if insist("committing decisions", &shutdown, attempt).await.is_none() {
-                break;
+            if keep(&parts, commit, now).await?.is_none() {
+                return Ok(());
             }
             metrics::counter!("crest_decisions_total").increment(told as u64);
-            if let Some(position) = acknowledged {
-                subscription.acknowledge(position).await?;
+            if let Some(position) = acknowledged
+                && let Err(error) = subscription.acknowledge(position).await
+            {
+                // It only says what of the log can go; the store knows where fusion goes on.
+                tracing::warn!(%error, "the signals log could not be acknowledged");
             }
         }
     }
-    Ok(())
+}
+
+/// Commits until it is done. A decision that the store refuses for good must not hold up those of
+/// every other stream: then each is committed alone, and what is refused is told in the log.
+async fn keep(parts: &Parts, commit: FusionCommit, now: WallTime) -> Result<Option<()>> {
+    let shutdown = &parts.shutdown;
+    let whole = || around(Stage::Fuse, parts.store.commit_fusion(&commit, now));
+    match insist("committing decisions", shutdown, whole).await {
+        Err(error) if !commit.decisions.is_empty() => {
+            tracing::error!(%error, "decisions are committed one by one");
+        }
+        done => return done,
+    }
+    let FusionCommit { decisions, snapshots, finished, position } = commit;
+    for (decision, event) in decisions {
+        let told = decision.highlight();
+        let (id, stream, session) = (told.id.clone(), told.stream_id.clone(), told.session.number());
+        let alone = FusionCommit { decisions: vec![(decision, event)], ..FusionCommit::default() };
+        match insist("committing a decision", shutdown, || parts.store.commit_fusion(&alone, now)).await {
+            Ok(Some(())) => {}
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                metrics::counter!("crest_decisions_refused_total").increment(1);
+                tracing::error!(stream_id = %stream, session, highlight_id = %id, %error, "a decision was refused; please report this");
+            }
+        }
+    }
+    let rest = FusionCommit { decisions: Vec::new(), snapshots, finished, position };
+    insist("committing fusion's state", shutdown, || parts.store.commit_fusion(&rest, now)).await
 }
 
 fn apply(
@@ -110,6 +159,7 @@ fn apply(
         let event = event(&decision, started.map_or(now, |(_, wall)| wall), links, now);
         tracing::info!(
             stream_id = %stream,
+            session = highlight.session.number(),
             highlight_id = %highlight.id,
             state = highlight.state.name(),
             score = highlight.score,

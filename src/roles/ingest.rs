@@ -1,12 +1,12 @@
 //! Ingest: publishers and their feeds.
 
-use crest_ingest::{Ingest, IngestParts};
+use crest_ingest::{Ingest, IngestParts, Reserve};
 use crest_media::KeyframePool;
 
 use crate::serve::Parts;
 
 /// Binds the listeners and takes feeds from now on.
-pub async fn start(parts: &Parts) -> anyhow::Result<Ingest> {
+pub async fn start(parts: &Parts, reserve: Reserve) -> anyhow::Result<Ingest> {
     let config = &parts.config;
     let ingest_parts = IngestParts {
         store: parts.store.clone(),
@@ -18,6 +18,8 @@ pub async fn start(parts: &Parts) -> anyhow::Result<Ingest> {
         ingest: config.ingest.clone(),
         rtmp: config.rtmp.clone(),
         retention: config.retention.clone(),
+        clip_margin: config.clips.before.max(config.clips.after),
+        reserve,
     };
     Ok(Ingest::start(ingest_parts, parts.shutdown.clone()).await?)
 }

@@ -5,6 +5,7 @@ pub mod api;
 pub mod deliver;
 pub mod fuse;
 pub mod ingest;
+pub mod upkeep;
 
 use crest_core::Result;
 use crest_core::bus::{Received, Subscription};
@@ -30,18 +31,20 @@ async fn next(subscription: &mut Box<dyn Subscription>, shutdown: &CancellationT
     }
 }
 
-/// Runs `attempt` until it succeeds, waiting a second in between, or until it is time to stop.
-async fn insist<T, F>(what: &str, shutdown: &CancellationToken, mut attempt: impl FnMut() -> F) -> Option<T>
+/// Runs `attempt` until it succeeds, waiting a second in between; `None` when it is time to stop. What
+/// cannot succeed later, because the attempt itself is wrong, is returned as the error it is.
+async fn insist<T, F>(what: &str, shutdown: &CancellationToken, mut attempt: impl FnMut() -> F) -> Result<Option<T>>
 where
     F: Future<Output = Result<T>>,
 {
     loop {
         match attempt().await {
-            Ok(value) => return Some(value),
+            Ok(value) => return Ok(Some(value)),
+            Err(error) if !error.retryable => return Err(error.context(format!("{what} failed"))),
             Err(error) => tracing::error!(%error, "{what} failed; trying again in 1 s"),
         }
         tokio::select! {
-            () = shutdown.cancelled() => return None,
+            () = shutdown.cancelled() => return Ok(None),
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
     }

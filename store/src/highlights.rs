@@ -47,6 +47,20 @@ fn stored(row: &SqliteRow) -> Result<StoredHighlight> {
     })
 }
 
+impl SqliteStore {
+    /// The highest position of the signals log that is part of anything committed: what an earlier
+    /// process had read, wherever the log itself ends now.
+    pub async fn fusion_reached(&self) -> Result<Option<Position>> {
+        let reached: Option<i64> = sqlx::query_scalar(
+            "SELECT MAX(position) FROM (SELECT position FROM fusion_position UNION ALL SELECT position FROM fusion_snapshots)",
+        )
+        .fetch_one(&self.readers)
+        .await
+        .map_err(db)?;
+        reached.map(u64::try_from).transpose().map_err(|_| broken("position"))
+    }
+}
+
 #[async_trait]
 impl Highlights for SqliteStore {
     async fn commit_fusion(&self, commit: &FusionCommit, now: WallTime) -> Result<()> {

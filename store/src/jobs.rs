@@ -157,9 +157,15 @@ impl Jobs for SqliteStore {
         Ok(Some(job))
     }
 
-    async fn requeue_job(&self, id: &JobId, at: WallTime, reason: &str) -> Result<()> {
+    async fn requeue_job(&self, id: &JobId, at: WallTime, reason: &str, attempted: bool) -> Result<()> {
         let mut tx = self.write().await?;
-        settle(&mut tx, id, JobState::Queued, Some(at), Some(reason)).await?;
+        if settle(&mut tx, id, JobState::Queued, Some(at), Some(reason)).await? && !attempted {
+            sqlx::query("UPDATE jobs SET attempt = MAX(attempt - 1, 0) WHERE id = ?")
+                .bind(id.as_str())
+                .execute(&mut *tx)
+                .await
+                .map_err(db)?;
+        }
         tx.commit().await.map_err(db)
     }
 

@@ -3,19 +3,25 @@
 //! [`SqliteStore`] implements every trait of `crest_core::store` on one SQLite file. The SQL is
 //! plain, so that PostgreSQL can take its place behind the same traits.
 
+pub mod check;
+mod events;
 mod fusion_commit;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod highlights;
 mod jobs;
 mod media_index;
+mod migrate;
 mod outbox;
 mod page;
+mod prune;
 mod row;
 mod streams;
 mod tenants;
 mod webhooks;
 
 use async_trait::async_trait;
-use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 use std::path::Path;
@@ -26,10 +32,12 @@ use crest_core::{Error, Result};
 
 pub use page::MAX_PAGE;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+use migrate::MIGRATIONS;
 
 /// Connections that only read; readers never wait for the writer.
 const READERS: u32 = 4;
+/// The largest file that is looked through at each start: a second on a slow disk.
+const CHECKED_BYTES: u64 = 64 << 20;
 /// How long a connection waits for another process that holds the file, a backup for instance.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
@@ -66,7 +74,8 @@ impl SqliteStore {
             .connect_with(options.clone())
             .await
             .map_err(|e| failed(row::db(e)))?;
-        MIGRATIONS.run(&writer).await.map_err(|e| failed(migration(e)))?;
+        check_whole(&writer, path).await.map_err(failed)?;
+        migrate::run(&writer, path, &MIGRATIONS).await.map_err(failed)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .idle_timeout(None)
@@ -98,6 +107,17 @@ impl Store for SqliteStore {
         // The writer too: it is the one that a stuck transaction would hold.
         self.write().await?.rollback().await.map_err(row::db)
     }
+
+    async fn take_over(&self) -> Result<()> {
+        let mut tx = self.write().await?;
+        for free in [
+            "UPDATE deliveries SET leased_until = NULL WHERE state = 'pending' AND leased_until IS NOT NULL",
+            "UPDATE jobs SET state = 'queued', leased_until = NULL WHERE state = 'running'",
+        ] {
+            sqlx::query(free).execute(&mut *tx).await.map_err(row::db)?;
+        }
+        tx.commit().await.map_err(row::db)
+    }
 }
 
 /// Creates the file readable by its owner alone, for it holds stream keys and signing secrets; the
@@ -116,15 +136,12 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn migration(error: MigrateError) -> Error {
-    match error {
-        MigrateError::VersionMissing(version) => Error::user(format!(
-            "a newer version of crest has written it (schema {version}); \
-             start that version, or restore a backup from before the upgrade"
-        )),
-        MigrateError::VersionMismatch(version) => Error::user(format!(
-            "its schema {version} is not the one this build knows; it was written by a build from other sources"
-        )),
-        other => Error::outside(format!("bringing the schema up to date failed: {other}")),
+/// Looks for damage, in a file small enough that nobody waits for it; `crest doctor` looks at any.
+/// What a crash left half-written is no damage: SQLite has undone it by then.
+async fn check_whole(db: &SqlitePool, path: &Path) -> Result<()> {
+    if std::fs::metadata(path).is_ok_and(|file| file.len() > CHECKED_BYTES) {
+        return Ok(());
     }
+    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(db).await.map_err(row::db)?;
+    if found == "ok" { Ok(()) } else { Err(row::damaged(&found)) }
 }

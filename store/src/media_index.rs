@@ -10,10 +10,6 @@ use crest_core::{Error, MediaTime, OrganizationId, Result, Session, StreamId};
 use crate::SqliteStore;
 use crate::row::{db, get, get_media, get_session, get_u64, get_wall, int, session as session_int};
 
-/// Media kept around a highlight whose clip is not cut yet: its bounds may still move, and the cut
-/// begins at a keyframe before them.
-const MARGIN_NANOS: i64 = 30_000_000_000;
-
 fn fragment(row: &SqliteRow) -> Result<Fragment> {
     Ok(Fragment {
         organization_id: OrganizationId::from_raw(get::<String>(row, "organization_id")?),
@@ -162,7 +158,7 @@ impl MediaIndex for SqliteStore {
         Ok(end.map(MediaTime::from_nanos))
     }
 
-    async fn removable_segments(&self, limit: u32) -> Result<Vec<StoredSegment>> {
+    async fn removable_segments(&self, limit: u32, margin: MediaTime) -> Result<Vec<StoredSegment>> {
         // The last file of a session that goes on may still be written.
         let rows = sqlx::query(
             "SELECT g.object, g.bytes, g.ended_at FROM segments g \
@@ -174,8 +170,8 @@ impl MediaIndex for SqliteStore {
                  WHERE later.stream_id = g.stream_id AND later.session = g.session AND later.end_ns > g.end_ns)) \
              ORDER BY g.ended_at, g.object LIMIT ?",
         )
-        .bind(MARGIN_NANOS)
-        .bind(MARGIN_NANOS)
+        .bind(margin.nanos())
+        .bind(margin.nanos())
         .bind(i64::from(limit))
         .fetch_all(&self.readers)
         .await

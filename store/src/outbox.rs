@@ -18,7 +18,9 @@ pub(crate) async fn insert_event(tx: &mut Transaction<'_, Sqlite>, event: &Event
         .map_err(|e| Error::ours(format!("the data of event {} is no JSON: {e}", event.id)))?;
     let added = sqlx::query(
         "INSERT INTO events (id, organization_id, event_type, subject, revision, happened_at, stream_id, session, \
-         score, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+         score, data, position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+         COALESCE((SELECT last_position FROM organizations WHERE organization_id = ?), 0) + 1) \
+         ON CONFLICT (id) DO NOTHING",
     )
     .bind(event.id.as_str())
     .bind(event.organization_id.as_str())
@@ -30,6 +32,7 @@ pub(crate) async fn insert_event(tx: &mut Transaction<'_, Sqlite>, event: &Event
     .bind(event.session.map(session))
     .bind(event.score)
     .bind(data)
+    .bind(event.organization_id.as_str())
     .execute(&mut **tx)
     .await
     .map_err(db)?;
@@ -37,6 +40,13 @@ pub(crate) async fn insert_event(tx: &mut Transaction<'_, Sqlite>, event: &Event
         debug!(event_id = %event.id, event_type = event.event_type.name(), "event is there already");
         return Ok(false);
     }
+    // The counter stands on the tenant's row: positions have no gap and survive pruning. Readers that
+    // see one see all before it, for there is one writer.
+    sqlx::query("UPDATE organizations SET last_position = last_position + 1 WHERE organization_id = ?")
+        .bind(event.organization_id.as_str())
+        .execute(&mut **tx)
+        .await
+        .map_err(db)?;
     for endpoint in webhooks::endpoints_of(tx, &event.organization_id).await? {
         let told = event.score.is_some() && told_of(tx, &endpoint, event).await?;
         // An endpoint that was told of a highlight is told the rest, whatever its score became.

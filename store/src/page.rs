@@ -22,7 +22,7 @@ impl Cursor {
         Self { rank: i64::MAX, id: String::new() }
     }
 
-    fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(format!("{}:{}", self.rank, self.id))
     }
 

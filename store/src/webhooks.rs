@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Sqlite, Transaction};
 
 use crest_core::event::EventType;
 use crest_core::store::{Page, Paged, Webhooks};
-use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryState, Endpoint, LeasedDelivery};
+use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
 use crest_core::{EndpointId, Error, EventId, OrganizationId, Result, WallTime, WebhookId};
 
 use crate::row::{broken, db, from_json, get, get_named, get_u32, get_u64, get_wall};
@@ -53,14 +53,6 @@ pub(crate) async fn endpoints_of(
         .map_err(db)?;
     rows.iter().map(endpoint).collect()
 }
-
-/// Attempts for which an endpoint's later events wait: with the usual schedule, two and a half minutes
-/// and the pause after them.
-const ATTEMPTS_IN_ORDER: i64 = 4;
-
-/// Deliveries of one organization under way at a time: receivers of one tenant that hang leave room
-/// for everybody else's.
-const LEASES_PER_ORGANIZATION: i64 = 8;
 
 #[async_trait]
 impl Webhooks for SqliteStore {
@@ -149,11 +141,18 @@ impl Webhooks for SqliteStore {
         Ok(page::cut(items, page, |d| (i64::try_from(d.sequence).unwrap_or(i64::MAX), d.id.to_string())))
     }
 
-    async fn lease_deliveries(&self, now: WallTime, until: WallTime, limit: u32) -> Result<Vec<LeasedDelivery>> {
+    async fn lease_deliveries(
+        &self,
+        now: WallTime,
+        until: WallTime,
+        limit: u32,
+        order: &DeliveryOrder,
+    ) -> Result<Vec<LeasedDelivery>> {
         let mut tx = self.write().await?;
         // One delivery of an endpoint at a time. Its queue waits for its head, so that events arrive in
-        // order; but a head that was refused so often that the receiver refuses it, and not
-        // everything, steps aside and is tried again between the others.
+        // order; but a head that was refused so often and for so long that the receiver refuses it,
+        // and not everything, steps aside and is tried again between the others.
+        let old = now.plus_millis(order.millis.saturating_neg());
         let rows = sqlx::query(
             "SELECT * FROM ( \
                SELECT d.*, \
@@ -163,22 +162,24 @@ impl Webhooks for SqliteStore {
                FROM endpoints e JOIN deliveries d ON d.endpoint_id = e.id AND d.state = 'pending' \
                AND d.sequence = COALESCE( \
                  (SELECT CASE WHEN head.next_attempt_at <= ? THEN head.sequence END FROM deliveries head \
-                  WHERE head.endpoint_id = e.id AND head.state = 'pending' AND head.attempts < ? \
-                  ORDER BY head.sequence LIMIT 1), \
+                  WHERE head.endpoint_id = e.id AND head.state = 'pending' \
+                  AND (head.attempts < ? OR head.created_at > ?) ORDER BY head.sequence LIMIT 1), \
                  (SELECT aside.sequence FROM deliveries aside \
                   WHERE aside.endpoint_id = e.id AND aside.state = 'pending' AND aside.attempts >= ? \
-                  AND aside.next_attempt_at <= ? ORDER BY aside.next_attempt_at, aside.sequence LIMIT 1)) \
+                  AND aside.created_at <= ? AND aside.next_attempt_at <= ? ORDER BY aside.next_attempt_at, aside.sequence LIMIT 1)) \
                WHERE NOT EXISTS (SELECT 1 FROM deliveries busy WHERE busy.endpoint_id = e.id \
                  AND busy.state = 'pending' AND busy.leased_until > ?)) \
              WHERE turn + leased <= ? ORDER BY turn, next_attempt_at, id LIMIT ?",
         )
         .bind(now.0)
         .bind(now.0)
-        .bind(ATTEMPTS_IN_ORDER)
-        .bind(ATTEMPTS_IN_ORDER)
+        .bind(i64::from(order.attempts))
+        .bind(old.0)
+        .bind(i64::from(order.attempts))
+        .bind(old.0)
         .bind(now.0)
         .bind(now.0)
-        .bind(LEASES_PER_ORGANIZATION)
+        .bind(i64::from(order.per_organization))
         .bind(i64::from(limit))
         .fetch_all(&mut *tx)
         .await

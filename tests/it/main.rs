@@ -2,14 +2,30 @@
 //! Standard Webhooks packages of PyPI and npm as receivers.
 
 mod api;
+mod away;
 mod broadcast;
+mod data_dir;
+mod disk;
+mod doctor;
 mod feeds;
+mod garbage;
 mod harness;
 mod imports;
+mod kills;
+mod ledger;
+mod listen;
+mod listening;
+mod logs;
+mod memory;
+mod moody;
 mod process;
 mod publish;
 mod publisher;
 mod receiver;
+mod recovery;
 mod restart;
 mod server;
+mod shutdown;
+mod site;
+mod small_disk;
 mod verifiers;

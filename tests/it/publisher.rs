@@ -26,6 +26,14 @@ impl Publisher {
         Self::start(command)
     }
 
+    /// Pushes a file as [`Publisher::ffmpeg`] does, again and again.
+    pub fn looped(file: &Path, url: &str) -> Result<Self> {
+        let mut command = Command::new("ffmpeg");
+        command.args(["-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(file).args(["-c", "copy"]);
+        command.args(["-f", "flv", url]);
+        Self::start(command)
+    }
+
     /// Starts any publisher.
     pub fn start(mut command: Command) -> Result<Self> {
         let mut child = command

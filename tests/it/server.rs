@@ -39,9 +39,14 @@ pub struct Server {
 impl Server {
     /// Starts one with its data in `folder/data` and its log in `folder/serve.log`.
     pub async fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, &[]).await
+    }
+
+    /// Starts one with these settings on top, `CREST_SECTION__KEY` or others.
+    pub async fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Self> {
         let mut command = crest_command();
         command.arg("serve").stdin(Stdio::null());
-        Self::spawn(command, folder).await
+        Self::spawn(command, folder, settings).await
     }
 
     /// The one that all tests share which need no server of their own.
@@ -53,12 +58,12 @@ impl Server {
                 forget_earlier_runs();
                 let mut command = untouched(Command::new("sh"));
                 command.args(["-c", KEEPER, env!("CARGO_BIN_EXE_crest")]).stdin(Stdio::piped());
-                Self::spawn(command, &folder).await
+                Self::spawn(command, &folder, &[]).await
             })
             .await
     }
 
-    async fn spawn(mut command: Command, folder: &Path) -> Result<Self> {
+    async fn spawn(mut command: Command, folder: &Path, settings: &[(&str, &str)]) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let (log, data) = (folder.join("serve.log"), folder.join("data"));
         let mut child = command
@@ -67,6 +72,7 @@ impl Server {
             .env("CREST_HTTP__LISTEN", "127.0.0.1:0")
             .env("CREST_RTMP__LISTEN", "127.0.0.1:0")
             .env("CREST_WEBHOOKS__ALLOW_PRIVATE", "true")
+            .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::options().create(true).append(true).open(&log)?)
             .kill_on_drop(true)
@@ -94,15 +100,21 @@ impl Server {
 
     /// The API with this key, or none.
     pub fn api(&self, key: Option<&str>) -> Api {
-        Api { http: reqwest::Client::new(), base: self.http.clone(), key: key.map(str::to_owned) }
+        Api::new(&self.http, key)
     }
 
     /// The API as an organization of its own: nothing of other tests is seen.
     pub async fn tenant(&self) -> Result<Api> {
+        Ok(self.tenant_with_key().await?.0)
+    }
+
+    /// The API as an organization of its own, and the organization's key.
+    pub async fn tenant_with_key(&self) -> Result<(Api, String)> {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let name = format!("tenant {}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let made = self.as_operator().post("/v1/organizations", json!({ "name": name })).await?;
-        Ok(self.api(Some(made["api_key"].as_str().context("no api_key")?)))
+        let key = made["api_key"].as_str().context("no api_key")?;
+        Ok((self.api(Some(key)), key.to_owned()))
     }
 
     /// SIGTERM, and what becomes of it within `limit`.
@@ -112,6 +124,21 @@ impl Server {
             Ok(status) => Ok(status?),
             Err(_) => bail!("crest did not stop within {} s of SIGTERM: {}", limit.as_secs(), tail(&self.log)),
         }
+    }
+
+    /// `kill -9`.
+    pub async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.context("killing crest")
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
+        self.child.wait().await.context("waiting for crest")
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// The end of its log, for messages about what went wrong.
@@ -185,6 +212,11 @@ impl Answer {
 }
 
 impl Api {
+    /// The API at this address.
+    pub fn new(base: &str, key: Option<&str>) -> Self {
+        Self { http: reqwest::Client::new(), base: base.to_owned(), key: key.map(str::to_owned) }
+    }
+
     /// A request with headers and a body as they are.
     pub async fn raw(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Result<Answer> {
         let path = path.strip_prefix(&self.base).unwrap_or(path);

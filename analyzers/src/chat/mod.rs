@@ -1,3 +1,4 @@
 //! Analyzers of chat.
 
 pub mod rate;
+pub(crate) mod repeats;

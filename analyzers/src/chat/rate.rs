@@ -73,6 +73,7 @@ mod tests {
                 organization_id: OrganizationId::from_raw("org_a"),
                 session: Session::new(1),
                 at: MediaTime::from_millis(at),
+                id: None,
                 user: user.into(),
                 text: "!".into(),
                 kind: ChatKind::Message,

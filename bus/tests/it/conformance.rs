@@ -135,6 +135,22 @@ pub async fn a_reader_begins_where_it_asks_to(home: &impl Home) {
     assert_eq!(number(&take(&mut latest, 1).await[0]), 10);
 }
 
+/// A stage that keeps a little state sees again what it had worked off, marked as such.
+pub async fn a_reader_rewinds_over_what_it_has_seen(home: &impl Home) {
+    let bus = home.open().await;
+    append(&*bus, "a", 0..10).await;
+    let mut first = subscribe(&*bus, T, "g", Start::Rewound(4)).await;
+    let all = take(&mut first, 10).await;
+    assert!(all.iter().all(|r| !r.seen), "nothing was acknowledged yet");
+    first.acknowledge(all[6].position).await.unwrap();
+    drop(first);
+    let mut again = subscribe(&*bus, T, "g", Start::Rewound(4)).await;
+    let marked: Vec<(u64, bool)> = take(&mut again, 7).await.iter().map(|r| (number(r), r.seen)).collect();
+    assert_eq!(marked, [(3, true), (4, true), (5, true), (6, true), (7, false), (8, false), (9, false)]);
+    let mut from_the_first = subscribe(&*bus, T, "g", Start::Rewound(100)).await;
+    assert_eq!(number(&take(&mut from_the_first, 1).await[0]), 0);
+}
+
 pub async fn it_goes_on_after_a_process_that_closed_nothing(home: &impl Home) {
     let bus: SharedBus = home.open().await;
     let last = append(&*bus, "a", 0..5).await;

@@ -36,6 +36,7 @@ conformance! { Folder:
     a_waiting_reader_is_woken,
     what_was_not_acknowledged_comes_again,
     a_reader_begins_where_it_asks_to,
+    a_reader_rewinds_over_what_it_has_seen,
     it_goes_on_after_a_process_that_closed_nothing,
     nothing_is_lost_among_many_writers,
     a_poisonous_record_holds_nobody_up,

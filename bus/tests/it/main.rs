@@ -4,4 +4,9 @@
 mod conformance;
 mod counters;
 mod embedded;
+mod full;
+mod power;
 mod rings;
+#[allow(dead_code)] // the tests of the whole system use more of it
+#[path = "../../../tests/it/small_disk.rs"]
+mod small_disk;

@@ -137,6 +137,26 @@ async fn a_group_goes_on_after_what_it_acknowledged() {
 }
 
 #[tokio::test]
+async fn what_every_reader_has_acknowledged_is_let_go() {
+    let counters = Counters::default();
+    let _guard = metrics::set_default_local_recorder(&counters);
+    let (_folder, bus) = open(BusConfig::default());
+    let mut first = subscribe(&*bus, T, "first", Start::Latest).await;
+    let mut second = subscribe(&*bus, T, "second", Start::Latest).await;
+    append(&*bus, "a", 0..4).await;
+    assert_eq!((take(&mut first, 4).await.len(), take(&mut second, 4).await.len()), (4, 4));
+    first.acknowledge(3).await.unwrap();
+    let mut late = subscribe(&*bus, T, "late", Start::At(0)).await;
+    assert_eq!(take(&mut late, 4).await.len(), 4, "the second may need it again");
+    drop(late);
+    second.acknowledge(2).await.unwrap();
+    let mut late = subscribe(&*bus, T, "late", Start::At(0)).await;
+    assert_eq!(number(&take(&mut late, 1).await[0]), 3);
+    assert_waits(&mut late).await;
+    assert_eq!(dropped(&counters, "a"), 0);
+}
+
+#[tokio::test]
 async fn caught_up_is_when_every_reader_has_acknowledged() {
     let (_folder, bus) = open(BusConfig::default());
     append(&*bus, "a", 0..1).await;

@@ -7,13 +7,17 @@ use crest_core::feeds::FeedControl;
 use crest_core::highlight::StoredHighlight;
 use crest_core::job::{Job, JobKind};
 use crest_core::segment::Fragment;
+use crest_core::space::Room;
 use crest_core::store::*;
 use crest_core::stream::{SessionRow, Stream, StreamState};
 use crest_core::topic::Topic;
-use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryState, Endpoint, LeasedDelivery};
+use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
 use crest_core::{
-    EndpointId, Error, HighlightId, JobId, MediaTime, OrganizationId, Result, Session, StreamId, WallTime, WebhookId,
+    EndpointId, Error, EventId, HighlightId, JobId, MediaTime, OrganizationId, Result, Session, StreamId, WallTime,
+    WebhookId,
 };
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 fn unused<T>() -> Result<T> {
@@ -39,6 +43,10 @@ pub struct MemoryStore {
     pub highlights: Mutex<Vec<StoredHighlight>>,
     pub endpoints: Mutex<Vec<Endpoint>>,
     pub deliveries: Mutex<Vec<Delivery>>,
+    /// Of all tenants, in the order of their commits.
+    pub events: Mutex<Vec<Event>>,
+    /// Events that were handed out so far.
+    pub events_read: AtomicUsize,
     /// What every question is answered with, if set.
     pub failure: Mutex<Option<Error>>,
 }
@@ -46,6 +54,12 @@ pub struct MemoryStore {
 impl MemoryStore {
     fn up(&self) -> Result<()> {
         self.failure.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    fn events_of(&self, organization: &OrganizationId) -> Vec<PositionedEvent> {
+        let all = self.events.lock().unwrap();
+        let own = all.iter().filter(|e| e.organization_id == *organization).cloned();
+        (1..).zip(own).map(|(position, event)| PositionedEvent { position, event }).collect()
     }
 }
 
@@ -118,7 +132,7 @@ impl MediaIndex for MemoryStore {
     async fn stored_to(&self, _: &StreamId, _: Session) -> Result<Option<MediaTime>> {
         unused()
     }
-    async fn removable_segments(&self, _: u32) -> Result<Vec<StoredSegment>> {
+    async fn removable_segments(&self, _: u32, _: MediaTime) -> Result<Vec<StoredSegment>> {
         unused()
     }
     async fn forget_segment(&self, _: &str) -> Result<()> {
@@ -160,7 +174,7 @@ impl Jobs for MemoryStore {
     async fn lease_job(&self, _: JobKind, _: WallTime, _: WallTime) -> Result<Option<Job>> {
         unused()
     }
-    async fn requeue_job(&self, _: &JobId, _: WallTime, _: &str) -> Result<()> {
+    async fn requeue_job(&self, _: &JobId, _: WallTime, _: &str, _: bool) -> Result<()> {
         unused()
     }
     async fn finish_clip(&self, _: &JobId, _: &ClipResult, _: &Event) -> Result<()> {
@@ -207,13 +221,50 @@ impl Webhooks for MemoryStore {
         all.retain(|d| state.is_none_or(|state| d.state == state));
         paged(&all, page)
     }
-    async fn lease_deliveries(&self, _: WallTime, _: WallTime, _: u32) -> Result<Vec<LeasedDelivery>> {
+    async fn lease_deliveries(
+        &self,
+        _: WallTime,
+        _: WallTime,
+        _: u32,
+        _: &DeliveryOrder,
+    ) -> Result<Vec<LeasedDelivery>> {
         unused()
     }
     async fn finish_attempt(&self, _: &WebhookId, _: &AttemptOutcome, _: WallTime) -> Result<()> {
         unused()
     }
     async fn outbox_depth(&self) -> Result<(u64, Option<WallTime>)> {
+        unused()
+    }
+}
+
+#[async_trait]
+impl Events for MemoryStore {
+    async fn last_positions(&self, organizations: &[OrganizationId]) -> Result<HashMap<OrganizationId, u64>> {
+        self.up()?;
+        Ok(organizations.iter().map(|o| (o.clone(), self.events_of(o).last().map_or(0, |e| e.position))).collect())
+    }
+    async fn event_at(&self, organization: &OrganizationId, position: u64) -> Result<Option<EventId>> {
+        let own = self.events_of(organization);
+        Ok(own.into_iter().find(|e| e.position == position).map(|e| e.event.id))
+    }
+    async fn events_after(
+        &self,
+        organization: &OrganizationId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<PositionedEvent>> {
+        self.up()?;
+        let own = self.events_of(organization).into_iter();
+        let page: Vec<_> = own.filter(|e| e.position > after).take(limit as usize).collect();
+        self.events_read.fetch_add(page.len(), Ordering::Relaxed);
+        Ok(page)
+    }
+}
+
+#[async_trait]
+impl Upkeep for MemoryStore {
+    async fn prune(&self, _: WallTime, _: u32) -> Result<Pruned> {
         unused()
     }
 }
@@ -262,6 +313,7 @@ pub enum Stopping {
 pub struct MemoryFeeds {
     pub store: Arc<MemoryStore>,
     pub stopping: Mutex<Stopping>,
+    pub room: Mutex<Room>,
 }
 
 #[async_trait]
@@ -277,6 +329,9 @@ impl FeedControl for MemoryFeeds {
             s.state = StreamState::Ended;
         }
         Ok(())
+    }
+    fn room(&self) -> Room {
+        *self.room.lock().unwrap()
     }
     fn rtmp_url(&self) -> String {
         "rtmp://crest.test:1935/live".into()

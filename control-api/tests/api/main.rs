@@ -6,6 +6,7 @@ mod auth;
 mod chat;
 mod document;
 mod errors;
+mod events;
 mod fakes;
 mod files;
 mod lists;

@@ -1,6 +1,7 @@
 //! Streams from creation to the end.
 
 use crest_core::WallTime;
+use crest_core::space::Room;
 use serde_json::{Value, json};
 
 use crate::world::{ALICE, World};
@@ -58,4 +59,22 @@ async fn stopping_ends_a_stream_and_can_be_repeated() {
         let stopped = world.ask("POST", &format!("/v1/streams/{id}/stop"), ALICE, &[]).await;
         assert_eq!((stopped.status.as_u16(), &stopped.json()["state"]), (200, &json!("ended")));
     }
+}
+
+#[tokio::test]
+async fn without_room_no_stream_is_created_and_readiness_says_why() {
+    let world = World::new();
+    let new = json!({"name": "a", "source": {"kind": "rtmp"}});
+    assert_eq!(world.get("/readyz", "").await.json(), json!({"status": "ready", "storage": "ample"}));
+    for (room, name) in [(Room::Short, "short"), (Room::Exhausted, "exhausted")] {
+        *world.feeds.room.lock().unwrap() = room;
+        let answer = world.post("/v1/streams", ALICE, new.clone()).await;
+        assert_eq!(answer.header("retry-after"), "30");
+        answer.refused(507, "storage_full");
+        // Running streams go on: nobody may take this server for dead.
+        assert_eq!(world.get("/readyz", "").await.json(), json!({"status": "ready", "storage": name}));
+    }
+    assert_eq!(world.get("/v1/streams", ALICE).await.json()["data"], json!([]));
+    *world.feeds.room.lock().unwrap() = Room::Ample;
+    assert_eq!(world.post("/v1/streams", ALICE, new).await.status, 201);
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::fakes::{MemoryBus, MemoryFeeds, MemoryStore, Stopping};
@@ -28,6 +29,7 @@ pub struct World {
     pub bus: Arc<MemoryBus>,
     pub feeds: Arc<MemoryFeeds>,
     pub ready: Arc<AtomicBool>,
+    pub shutdown: CancellationToken,
     pub objects: tempfile::TempDir,
 }
 
@@ -82,8 +84,10 @@ impl World {
             store.keys.lock().unwrap().push((key.into(), organization));
         }
         let bus = Arc::new(MemoryBus::default());
-        let feeds = Arc::new(MemoryFeeds { store: store.clone(), stopping: Stopping::Works.into() });
+        let feeds =
+            Arc::new(MemoryFeeds { store: store.clone(), stopping: Stopping::Works.into(), room: Default::default() });
         let ready = Arc::new(AtomicBool::new(true));
+        let shutdown = CancellationToken::new();
         let objects = tempfile::tempdir().unwrap();
         let router = router(ApiState {
             store: store.clone(),
@@ -93,9 +97,10 @@ impl World {
             links: Links::new("https://crest.test"),
             metrics: Arc::new(|| "crest_up 1\n".to_owned()),
             ready: ready.clone(),
+            shutdown: shutdown.clone(),
             config,
         });
-        Self { router, store, bus, feeds, ready, objects }
+        Self { router, store, bus, feeds, ready, shutdown, objects }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

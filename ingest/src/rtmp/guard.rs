@@ -9,14 +9,28 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::amf;
+
 /// C0, C1 and C2.
 const HANDSHAKE: usize = 1 + 1536 + 1536;
 /// Chunk streams of one connection; publishers use five or so.
 const CHUNK_STREAMS: usize = 32;
 /// What the library takes for the largest chunk.
 const MAX_CHUNK: usize = 0xff_ffff;
+/// The version of RTMP that there is; encrypted ones were never used.
+const VERSION: u8 = 3;
+/// What the commands of one connection may cost, each its length and something for being one. The library
+/// remembers what some of them name for as long as the connection lasts.
+const COMMANDS: usize = 1024 * 1024;
+const COMMAND: usize = 1024;
 const SET_CHUNK_SIZE: u8 = 1;
 const ABORT: u8 = 2;
+const AUDIO: u8 = 8;
+const VIDEO: u8 = 9;
+const DATA_AMF3: u8 = 15;
+const COMMAND_AMF3: u8 = 17;
+const DATA: u8 = 18;
+const COMMAND_AMF0: u8 = 20;
 const BUFFER: usize = 32 * 1024;
 const PAIRING: Duration = Duration::from_secs(5);
 /// How long a peer may take to read why it was refused.
@@ -25,14 +39,35 @@ const LINGER: Duration = Duration::from_secs(2);
 /// What a peer must not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Violation {
+    #[error("what was sent is not RTMP")]
+    NotRtmp,
     #[error("too many chunk streams")]
     ChunkStreams,
     #[error("messages larger than allowed")]
     TooLarge,
     #[error("malformed RTMP chunks")]
     Malformed,
+    #[error("a command or metadata beyond all bounds")]
+    Command,
+    #[error("too many commands")]
+    Commands,
     #[error("the connection was lost")]
     Lost,
+}
+
+impl Violation {
+    /// Its name in metrics.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::NotRtmp => "not_rtmp",
+            Self::ChunkStreams => "chunk_streams",
+            Self::TooLarge => "too_large",
+            Self::Malformed => "malformed",
+            Self::Command => "amf",
+            Self::Commands => "commands",
+            Self::Lost => "lost",
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -41,8 +76,8 @@ struct ChunkStream {
     remaining: usize,
     kind: u8,
     extended: bool,
-    /// The first bytes of a control message.
-    control: Vec<u8>,
+    /// What the guard has to know of the message: all of a command, the number in a control message.
+    kept: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -58,10 +93,27 @@ pub(super) struct Guard {
     /// Bytes that the messages in progress may announce together.
     allowance: Arc<AtomicUsize>,
     announced: usize,
+    /// What the commands so far have cost.
+    commands: usize,
     chunk_size: usize,
     streams: HashMap<u32, ChunkStream>,
     header: Vec<u8>,
     expect: Expect,
+}
+
+impl ChunkStream {
+    /// How much of the message the guard has to know.
+    fn keeps(&self) -> usize {
+        match self.kind {
+            SET_CHUNK_SIZE | ABORT => 4,
+            DATA_AMF3 | COMMAND_AMF3 | DATA | COMMAND_AMF0 => amf::MAX_BYTES,
+            _ => 0,
+        }
+    }
+
+    fn is_command(&self) -> bool {
+        matches!(self.kind, COMMAND_AMF3 | COMMAND_AMF0)
+    }
 }
 
 impl Guard {
@@ -70,6 +122,7 @@ impl Guard {
         Self {
             allowance,
             announced: 0,
+            commands: 0,
             chunk_size: 128,
             streams: HashMap::new(),
             header: Vec::with_capacity(18),
@@ -81,6 +134,8 @@ impl Guard {
     pub(super) fn check(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
         while let Some((&first, rest)) = bytes.split_first() {
             match self.expect {
+                // Browsers, TLS clients and scanners are told apart by their first byte.
+                Expect::Handshake(HANDSHAKE) if first != VERSION => return Err(Violation::NotRtmp),
                 Expect::Handshake(left) => {
                     let now = left.min(bytes.len());
                     bytes = bytes.get(now..).unwrap_or_default();
@@ -131,7 +186,20 @@ impl Guard {
         }
         if stream.remaining == 0 {
             stream.remaining = stream.length;
-            stream.control.clear();
+            stream.kept.clear();
+            if stream.length == 0 && matches!(stream.kind, AUDIO | VIDEO) {
+                // The library keeps them to itself.
+                metrics::counter!("crest_rtmp_tags_skipped_total", "cause" => "empty").increment(1);
+            }
+            if stream.is_command() {
+                self.commands += COMMAND + stream.length;
+            }
+            if self.commands > COMMANDS {
+                return Err(Violation::Commands);
+            }
+            if stream.keeps() == amf::MAX_BYTES && stream.length > amf::MAX_BYTES {
+                return Err(Violation::Command);
+            }
             self.announced += stream.length;
             if self.announced > self.allowance.load(Ordering::Relaxed) {
                 return Err(Violation::TooLarge);
@@ -147,27 +215,29 @@ impl Guard {
         self.expect = if now.len() == left { Expect::Header } else { Expect::Data(id, left - now.len()) };
         let stream = self.streams.get_mut(&id).ok_or(Violation::Malformed)?;
         stream.remaining = stream.remaining.saturating_sub(now.len());
-        if matches!(stream.kind, SET_CHUNK_SIZE | ABORT) {
-            let room = 4usize.saturating_sub(stream.control.len());
-            stream.control.extend_from_slice(now.get(..room.min(now.len())).unwrap_or_default());
-        }
+        let room = stream.keeps().saturating_sub(stream.kept.len());
+        stream.kept.extend_from_slice(now.get(..room.min(now.len())).unwrap_or_default());
         if stream.remaining > 0 {
             return Ok(());
         }
         self.announced = self.announced.saturating_sub(stream.length);
-        let Ok(value) = <[u8; 4]>::try_from(stream.control.as_slice()) else {
-            return if stream.control.is_empty() && !matches!(stream.kind, SET_CHUNK_SIZE | ABORT) {
-                Ok(())
-            } else {
-                Err(Violation::Malformed)
-            };
-        };
-        let value = u32::from_be_bytes(value);
-        if stream.kind == ABORT {
+        let kept = std::mem::take(&mut stream.kept);
+        match stream.kind {
+            SET_CHUNK_SIZE => self.set_chunk_size(&kept),
             // Nobody publishes that way, and forgetting half a message is hard to follow.
-            return Err(Violation::Malformed);
+            ABORT => Err(Violation::Malformed),
+            DATA | COMMAND_AMF0 if !amf::within_bounds(&kept) => Err(Violation::Command),
+            // The library skips one byte that says which AMF follows, and reads the other.
+            DATA_AMF3 | COMMAND_AMF3 if !amf::within_bounds(kept.strip_prefix(&[0]).unwrap_or(&kept)) => {
+                Err(Violation::Command)
+            }
+            _ => Ok(()),
         }
-        self.chunk_size = usize::try_from(value & 0x7fff_ffff).unwrap_or(usize::MAX).min(MAX_CHUNK);
+    }
+
+    fn set_chunk_size(&mut self, value: &[u8]) -> Result<(), Violation> {
+        let value = <[u8; 4]>::try_from(value).map_or(0, u32::from_be_bytes) & 0x7fff_ffff;
+        self.chunk_size = usize::try_from(value).unwrap_or(usize::MAX).min(MAX_CHUNK);
         if self.chunk_size == 0 { Err(Violation::Malformed) } else { Ok(()) }
     }
 }
@@ -208,10 +278,15 @@ pub(super) async fn relay(mut peer: TcpStream, mut library: TcpStream, mut guard
         // The library reads what it has, and then sees the end too.
         to_library.shutdown().await.map_err(|_| Violation::Lost)
     };
-    let outbound = tokio::io::copy(&mut from_library, &mut to_peer);
+    let outbound = async {
+        if tokio::io::copy(&mut from_library, &mut to_peer).await.is_err() {
+            // The peer is gone. What it sent before counts, and the library has not read all of it yet.
+            let _ = tokio::io::copy(&mut from_library, &mut tokio::io::sink()).await;
+        }
+    };
     tokio::select! {
         Err(violation) = inbound => return Err(violation),
-        _ = outbound => {}
+        () = outbound => {}
     }
     // Whoever has not shaken hands was told nothing.
     if !matches!(guard.expect, Expect::Handshake(_)) {
@@ -233,3 +308,7 @@ async fn linger(peer: &mut TcpStream) {
 #[cfg(test)]
 #[path = "guard_tests.rs"]
 mod tests;
+
+#[cfg(any(test, feature = "fuzzing"))]
+#[path = "guard_fuzzing.rs"]
+pub(crate) mod fuzzing;

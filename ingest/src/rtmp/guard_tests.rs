@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 fn guard(allowance: usize) -> Guard {
     let mut guard = Guard::new(Arc::new(AtomicUsize::new(allowance)));
-    assert_eq!(guard.check(&[0; HANDSHAKE]), Ok(()));
+    assert_eq!(guard.check(&[VERSION; HANDSHAKE]), Ok(()));
     guard
 }
 
@@ -41,7 +41,7 @@ fn a_publisher_passes() {
 fn a_message_beyond_the_allowance_does_not_pass_until_the_peer_is_known() {
     let allowance = Arc::new(AtomicUsize::new(8999));
     let mut strange = Guard::new(Arc::clone(&allowance));
-    assert_eq!(strange.check(&[0; HANDSHAKE]), Ok(()));
+    assert_eq!(strange.check(&[VERSION; HANDSHAKE]), Ok(()));
     assert_eq!(strange.check(&publisher()), Err(Violation::TooLarge));
     let mut known = guard(8999);
     known.allowance.store(9300, Ordering::Relaxed);

@@ -1,22 +1,28 @@
 //! RTMP, through `rtmp-rs`. Its own server neither enforces its connection limit nor tells every
 //! disconnect, so connections are accepted, bounded and cleaned up here.
 
+mod amf;
 mod connection;
 pub mod flv;
 mod guard;
+mod handler;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use guard::fuzzing;
 
 use async_trait::async_trait;
+use crest_core::crowd::{Crowd, Entry};
 use crest_core::{Error, Result};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::RtmpConfig;
 use crate::publish::{PublishServer, Publishers};
+use connection::Accepted;
 
 /// The application that publishers name: `rtmp://host/live`.
 pub const APPLICATION: &str = "live";
@@ -67,7 +73,7 @@ impl PublishServer for RtmpServer {
     }
 
     async fn run(self: Box<Self>, publishers: Arc<dyn Publishers>, shutdown: CancellationToken) {
-        let slots = Arc::new(Semaphore::new(self.config.max_connections));
+        let crowd = Crowd::new(self.config.max_connections);
         let connections = TaskTracker::new();
         let mut number = 0u64;
         loop {
@@ -83,18 +89,24 @@ impl PublishServer for RtmpServer {
                     continue;
                 }
             };
-            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-                metrics::counter!("crest_rtmp_connections_refused_total", "cause" => "limit").increment(1);
-                tracing::warn!(%peer, limit = self.config.max_connections, "too many RTMP connections (rtmp.max_connections)");
-                continue;
+            let make_room = CancellationToken::new();
+            let leave = make_room.clone();
+            let place = match crowd.enter(peer.ip(), move || leave.cancel()) {
+                Entry::Room(place) | Entry::Instead(place) => place,
+                Entry::Full => {
+                    metrics::counter!("crest_rtmp_connections_refused_total", "cause" => "limit").increment(1);
+                    tracing::warn!(%peer, limit = self.config.max_connections, "too many RTMP publishers (rtmp.max_connections)");
+                    continue;
+                }
             };
             number += 1;
-            let serve =
-                connection::serve(number, socket, peer, self.config.clone(), Arc::clone(&publishers), shutdown.clone());
-            connections.spawn(async move {
-                serve.await;
-                drop(slot);
-            });
+            let accepted = Accepted { number, socket, peer, place, make_room };
+            connections.spawn(connection::serve(
+                accepted,
+                self.config.clone(),
+                Arc::clone(&publishers),
+                shutdown.clone(),
+            ));
         }
         drop(self.listener);
         connections.close();

@@ -99,8 +99,9 @@ async fn a_volume_that_is_short_of_space_loses_the_oldest_but_nothing_that_is_op
     let store = std::sync::Arc::new(crate::support::memory::MemoryStore::with(vec![]));
     let mut settings = Settings::default();
     settings.retention.interval = Span(Duration::from_millis(20));
-    // More than any volume has.
+    // More than the volume has: half of it is asked for.
     settings.retention.free_space = bytesize::ByteSize::eib(8);
+    *settings.volume.lock().unwrap() = crest_ingest::Volume { bytes: 1 << 40, free: 1 << 38 };
     let rig = Rig::start_with(settings, store).await;
     let now = jiff::Timestamp::now().as_millisecond();
     let segment = |object: &str, age_minutes: i64| StoredSegment {

@@ -4,4 +4,5 @@
 mod door;
 mod feeds;
 mod logs;
+mod room;
 mod support;

@@ -8,7 +8,7 @@ const MAX_NALS: usize = 512;
 
 /// Whether decoding can start at this access unit: at an instantaneous refresh, or at a recovery point
 /// without any pictures to wait for (ITU-T H.264 7.4.1.2.4 and D.2.8; H.265 7.4.2.2).
-pub(super) fn is_random_access(config: &VideoConfig, unit: &[u8]) -> bool {
+pub(crate) fn is_random_access(config: &VideoConfig, unit: &[u8]) -> bool {
     let length_bytes = match config.codec {
         VideoCodec::H264 => config.record.get(4),
         VideoCodec::H265 => config.record.get(21),

@@ -5,6 +5,9 @@ mod merge;
 mod pipeline;
 mod track;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use access::is_random_access;
+
 use crest_core::codec::MediaEvent;
 use crest_core::{Error, MediaTime, Result};
 use gstreamer as gst;

@@ -10,12 +10,13 @@ use std::path::{Component, Path};
 
 use super::entry;
 use super::fragment::is_sync;
+use super::init;
 use super::track::{AUDIO, Timing, Tracks, VIDEO};
 
 /// Largest header that is read. Ours are about one kilobyte.
-const MAX_HEADER: u64 = 1 << 20;
+pub(crate) const MAX_HEADER: u64 = 1 << 20;
 /// Largest `moof` that is read: several hundred thousand samples.
-const MAX_INDEX: u64 = 16 << 20;
+pub(crate) const MAX_INDEX: u64 = 16 << 20;
 
 /// When an access unit plays and where it lies in its file.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +62,8 @@ impl SegmentFile {
         let mut this = Self { file, length, object: fragment.object.clone(), tracks: Tracks::default() };
         let header = this.read(0, fragment.header_bytes, MAX_HEADER)?;
         this.tracks = parse_header(&header).map_err(|e| this.damaged(&e.message))?;
+        // A clip's header says the same again.
+        init::fragmented(&this.tracks).map_err(|e| this.damaged(&e.message))?;
         Ok(this)
     }
 
@@ -76,7 +79,12 @@ impl SegmentFile {
             return Err(self.damaged("a fragment's index is longer than the fragment"));
         }
         let moof = self.read(fragment.offset, u64::from(size), MAX_INDEX)?;
-        parse_index(&moof, fragment.offset, fragment.bytes).map_err(|e| self.damaged(&e.message))
+        let index = parse_index(&moof, fragment.offset, fragment.bytes).map_err(|e| self.damaged(&e.message))?;
+        let nameless = |units: &[Located], named: bool| !units.is_empty() && !named;
+        if nameless(&index.video, self.tracks.video.is_some()) || nameless(&index.audio, self.tracks.audio.is_some()) {
+            return Err(self.damaged("a fragment holds a track that the header does not name"));
+        }
+        Ok(index)
     }
 
     /// The bytes of one access unit, or of several that lie side by side.

@@ -11,6 +11,9 @@ use crate::mp4::track::{Timing, VIDEO_TIMESCALE, ticks, time};
 /// milliseconds.
 const GRID_MILLIS: i64 = 3;
 
+/// Ticks that no feed reaches; sums of a few of them still fit.
+const FURTHEST: i64 = i64::MAX / 8;
+
 /// A packet on its track's clock.
 #[derive(Debug, Clone)]
 pub(super) struct Pending {
@@ -46,8 +49,8 @@ impl Clock {
 
     /// Places the next packet.
     pub(super) fn take(&mut self, packet: &Packet) -> Pending {
-        let mut pts = ticks(packet.pts, self.timescale);
-        let mut dts = ticks(packet.dts, self.timescale);
+        let mut pts = ticks(packet.pts, self.timescale).clamp(-FURTHEST, FURTHEST);
+        let mut dts = ticks(packet.dts, self.timescale).clamp(-FURTHEST, FURTHEST);
         if self.grid {
             let tolerance = GRID_MILLIS * i64::from(self.timescale) / 1000;
             let expected = self.last.map(|last| last + i64::from(self.nominal) - self.shift.unwrap_or(0));
@@ -63,6 +66,8 @@ impl Clock {
         }
         dts = dts.max(0);
         self.last = Some(dts);
+        // A file has 32 bits for how far presentation lies from decoding: six hours.
+        pts = pts.clamp(dts + i64::from(i32::MIN), dts + i64::from(i32::MAX));
         Pending { at: packet.pts, dts, pts, keyframe: packet.keyframe, data: packet.data.clone() }
     }
 

@@ -53,6 +53,8 @@ pub struct Segmenter {
     open: Open,
     /// No file has begun yet: the other track may still be announced.
     waiting: bool,
+    /// Fragments close but are not written.
+    withheld: bool,
 }
 
 /// The fragment that is being filled.
@@ -92,7 +94,14 @@ impl Segmenter {
             audio: Clock::audio(48_000, 1024),
             open: Open::default(),
             waiting: true,
+            withheld: false,
         }
+    }
+
+    /// While `withheld`, fragments close as ever but are not written, only counted: there is no room for
+    /// them. The first one afterwards begins a new file.
+    pub fn withhold(&mut self, withheld: bool) {
+        self.withheld = withheld;
     }
 
     /// Takes the next event; returns the fragments that closed by it, already written and flushed to the
@@ -208,10 +217,10 @@ impl Segmenter {
         self.waiting = false;
         let mut open = std::mem::take(&mut self.open);
         if let Some(next) = next {
-            let (now, later) = open.audio.into_iter().partition(|p: &Pending| p.at < next.at);
-            open.audio = now;
-            self.open.bytes = later.iter().map(|p: &Pending| p.data.len() as u64).sum();
-            self.open.audio = later;
+            // Split once: sound whose times run backwards keeps its order all the same.
+            let now = open.audio.iter().position(|p| p.at >= next.at).unwrap_or(open.audio.len());
+            self.open.audio = open.audio.split_off(now);
+            self.open.bytes = self.open.audio.iter().map(|p| p.data.len() as u64).sum();
         }
         let video: Vec<Sample> = self.video.samples(&open.video, next);
         let audio: Vec<Sample> = self.audio.samples(&open.audio, self.open.audio.first());
@@ -220,6 +229,11 @@ impl Segmenter {
         let start = open.video.iter().chain(&open.audio).map(|p| p.at).min().unwrap_or_default();
         let keyframe = open.video.first().is_none_or(|p| p.keyframe);
         if open.video.is_empty() && open.audio.is_empty() {
+            return Ok(());
+        }
+        if self.withheld {
+            metrics::counter!("crest_fragments_lost_total", "cause" => "disk_reserve").increment(1);
+            self.output.end_file();
             return Ok(());
         }
         closed.push(self.output.write(&self.tracks, &[(VIDEO, video), (AUDIO, audio)], (start, end), keyframe)?);

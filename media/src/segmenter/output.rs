@@ -108,6 +108,6 @@ impl Output {
 
     fn failed(&self, what: &str, e: &std::io::Error) -> Error {
         tracing::error!(stream_id = %self.stream, session = self.session.number(), error = %e, "segment not written");
-        Error::outside(format!("cannot write {what}: {e}; check the data directory's free space and permissions"))
+        Error::of_file(e, format!("cannot write {what}: {e}; check the data directory's free space and permissions"))
     }
 }

@@ -4,5 +4,6 @@
 mod clips;
 mod decoding;
 mod files;
+mod salvage;
 mod segments;
 mod support;

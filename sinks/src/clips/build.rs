@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crest_core::event::{Event, EventType};
-use crest_core::highlight::{HighlightState, StoredHighlight};
+use crest_core::highlight::{Highlight, HighlightState, StoredHighlight};
 use crest_core::segment::Fragment;
 use crest_core::store::ClipResult;
 use crest_core::view::{HighlightView, Links};
@@ -18,6 +18,8 @@ pub(crate) enum Built {
     Made(ClipResult),
     /// Trying again cannot help.
     Impossible(String),
+    /// There is no room for it; that is not the clip's fault, and passes.
+    NoRoom(String),
 }
 
 /// The stretch that the clip of a highlight shows.
@@ -36,6 +38,12 @@ pub(crate) async fn build(shared: &Shared, stored: &StoredHighlight) -> Result<B
     let fragments = shared.store.fragments(&highlight.stream_id, highlight.session, from, to).await?;
     if fragments.is_empty() {
         let any = shared.store.stored_to(&highlight.stream_id, highlight.session).await?;
+        let at = |time: MediaTime| stored.session_started_at.plus_millis(time.nanos() / 1_000_000);
+        if shared.space.was_short(at(from), at(to)) {
+            return Ok(Built::Impossible(format!(
+                "no media is stored between {from} and {to}: the server's disk was full at that time"
+            )));
+        }
         return Ok(match any {
             // Chat alone is an input too: the highlight is ready, without a clip.
             None => Built::Made(ClipResult {
@@ -50,13 +58,18 @@ pub(crate) async fn build(shared: &Shared, stored: &StoredHighlight) -> Result<B
             )),
         });
     }
+    let bytes = fragments.iter().map(|fragment| fragment.bytes).sum();
+    if !shared.space.fits(bytes) {
+        return Ok(Built::NoRoom(format!("waits for room on the server's disk, for at most {bytes} bytes")));
+    }
     let clip = object::clip(&highlight.organization_id, &highlight.id);
     let thumbnail = object::thumbnail(&highlight.organization_id, &highlight.id);
-    let (root, peak) = (shared.root.clone(), highlight.peak);
-    let work = move || cut(&root, &fragments, (from, to), peak, (clip, thumbnail));
+    let (root, of) = (shared.root.clone(), highlight.clone());
+    let work = move || cut(&root, &fragments, (from, to), &of, (clip, thumbnail));
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(result)) => Ok(Built::Made(result)),
         Ok(Err(error)) if error.fault == Fault::NotFound => Ok(Built::Impossible(error.message)),
+        Ok(Err(error)) if error.fault == Fault::Full => Ok(Built::NoRoom(error.message)),
         Ok(Err(error)) => Err(error),
         Err(error) => Err(Error::ours(format!("cutting the clip ended abnormally: {error}"))),
     }
@@ -67,17 +80,18 @@ fn cut(
     root: &Path,
     fragments: &[Fragment],
     (from, to): (MediaTime, MediaTime),
-    peak: MediaTime,
+    highlight: &Highlight,
     (clip, thumbnail): (String, String),
 ) -> Result<ClipResult> {
     let cut = crest_media::cut(root, fragments, from, to, &root.join(&clip))?;
     if cut.end <= cut.start {
         return Err(Error::outside(format!("the stored media between {from} and {to} yields an empty clip")));
     }
-    let at = peak.clamp(cut.start, cut.end);
+    let at = highlight.peak.clamp(cut.start, cut.end);
     let pictured = crest_media::thumbnail(root, fragments, at, &root.join(&thumbnail)).unwrap_or_else(|error| {
         // A clip without its picture is worth more than none.
-        tracing::warn!(object = thumbnail, %error, "no thumbnail could be made");
+        tracing::warn!(highlight_id = %highlight.id, stream_id = %highlight.stream_id,
+            session = highlight.session.number(), %error, "no thumbnail could be made");
         false
     });
     Ok(ClipResult {

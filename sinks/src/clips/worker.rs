@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crest_core::crash::{Stage, around};
 use crest_core::highlight::{HighlightState, StoredHighlight};
 use crest_core::job::{Job, JobKind};
 use crest_core::{Error, HighlightId, Result};
@@ -20,6 +21,12 @@ const DRAIN: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_secs(2);
 /// Pause after the first failure; one more of it after each further one.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Pause of a clip that there is no room for.
+const ROOM: Duration = Duration::from_secs(5);
+/// How often a clip is begun, whatever ended the earlier attempts: one that brings the process down
+/// must not do so for ever.
+const MOST_ATTEMPTS: u32 = 20;
 
 /// One of the workers.
 pub(crate) struct Worker {
@@ -43,7 +50,7 @@ impl Worker {
                 Ok(Some(job)) => self.process(&job, &shutdown).await,
                 Ok(None) => self.pause(&shutdown).await,
                 Err(error) => {
-                    self.complain(&error, "clip jobs cannot be leased; trying again");
+                    self.complain(None, &error, "clip jobs cannot be leased; trying again");
                     self.pause(&shutdown).await;
                 }
             }
@@ -65,7 +72,7 @@ impl Worker {
         let done = tokio::select! {
             done = self.work(job) => done,
             () = deadline => {
-                self.shared.store.requeue_job(&job.id, now(), "crest stopped while it ran").await.map(|()| None)
+                self.shared.store.requeue_job(&job.id, now(), "crest stopped while it ran", false).await.map(|()| None)
             }
         };
         match done {
@@ -75,7 +82,7 @@ impl Worker {
             }
             Ok(None) => {}
             // The job is leased again when its lease has run out.
-            Err(error) => self.complain(&error, "how a clip job went cannot be noted"),
+            Err(error) => self.complain(Some(job), &error, "how a clip job went cannot be noted"),
         }
     }
 
@@ -90,21 +97,29 @@ impl Worker {
             Ok(false) => {}
             Ok(true) => {
                 let at = now().plus_millis(millis(self.shared.config.poll.0));
-                return store.requeue_job(&job.id, at, "waits for media to be stored").await.map(|()| None);
+                return store.requeue_job(&job.id, at, "waits for media to be stored", false).await.map(|()| None);
             }
             Err(error) => return self.again(job, &error).await,
         }
+        if job.attempt > MOST_ATTEMPTS {
+            let reason = format!("cutting it was begun {MOST_ATTEMPTS} times and never came to an end");
+            return self.fail(job, &stored, &reason).await;
+        }
         let started = Instant::now();
-        match build::build(&self.shared, &stored).await {
+        match around(Stage::Clip, build::build(&self.shared, &stored)).await {
             Ok(Built::Made(result)) => {
                 metrics::histogram!("crest_clip_build_seconds").record(started.elapsed().as_secs_f64());
                 let event = build::ready(&stored, &result, links, now());
-                match store.finish_clip(&job.id, &result, &event).await {
+                match around(Stage::Ready, store.finish_clip(&job.id, &result, &event)).await {
                     Ok(()) => Ok(Some("ready")),
                     Err(error) => self.overtaken(job, error).await,
                 }
             }
             Ok(Built::Impossible(reason)) => self.fail(job, &stored, &reason).await,
+            Ok(Built::NoRoom(reason)) => {
+                metrics::counter!("crest_clips_postponed_total", "cause" => "disk_reserve").increment(1);
+                store.requeue_job(&job.id, now().plus_millis(millis(ROOM)), &reason, false).await.map(|()| None)
+            }
             Err(error) => {
                 let failures = self.shared.progress.failed(&job.id, now());
                 if failures < self.shared.config.attempts {
@@ -171,18 +186,17 @@ impl Worker {
 
     /// The store failed: no fault of the clip.
     async fn again(&self, job: &Job, error: &Error) -> Result<Outcome> {
-        self.complain(error, "the store does not answer a clip job; trying again");
-        self.put_back(job, 1, error).await
+        self.complain(Some(job), error, "the store does not answer a clip job; trying again");
+        let at = now().plus_millis(millis(AGAIN));
+        self.shared.store.requeue_job(&job.id, at, &error.message, false).await.map(|()| None)
     }
 
     async fn put_back(&self, job: &Job, failures: u32, error: &Error) -> Result<Outcome> {
         let at = now().plus_millis(millis(AGAIN.saturating_mul(failures)));
-        self.shared.store.requeue_job(&job.id, at, &error.message).await.map(|()| None)
+        self.shared.store.requeue_job(&job.id, at, &error.message, true).await.map(|()| None)
     }
 
-    fn complain(&self, error: &Error, what: &'static str) {
-        if self.shared.quiet.may_speak() {
-            tracing::warn!(%error, "{what}");
-        }
+    fn complain(&self, job: Option<&Job>, error: &Error, what: &'static str) {
+        tracing::warn!(highlight_id = job.map(|job| job.subject.as_str()), %error, "{what}");
     }
 }

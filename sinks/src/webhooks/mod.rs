@@ -1,6 +1,6 @@
 //! Events reach the endpoints that want them: signed, in order, again until they are taken.
 
-mod address;
+pub(crate) mod address;
 pub(crate) mod outbox;
 mod request;
 mod schedule;

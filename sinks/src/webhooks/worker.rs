@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crest_core::crash::{Stage, around};
 use crest_core::store::SharedStore;
 use crest_core::webhook::{AttemptOutcome, LeasedDelivery};
 use crest_core::{Result, WallTime};
@@ -16,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use super::request::Sender;
 use super::schedule;
 use crate::config::WebhooksConfig;
-use crate::quiet::Quiet;
 use crate::{millis, now};
 
 /// How much longer than an exchange a lease lasts: time to note how it went.
@@ -35,14 +35,13 @@ struct Shared {
     store: SharedStore,
     sender: Sender,
     config: WebhooksConfig,
-    quiet: Quiet,
 }
 
 impl Worker {
     /// Fails where TLS cannot be set up.
     pub(crate) fn new(store: SharedStore, config: WebhooksConfig) -> Result<Self> {
         let sender = Sender::new(&config)?;
-        Ok(Self { shared: Arc::new(Shared { store, sender, config, quiet: Quiet::default() }) })
+        Ok(Self { shared: Arc::new(Shared { store, sender, config }) })
     }
 
     /// Works until `shutdown`, then lets what is under way finish for a moment; what does not make
@@ -70,24 +69,21 @@ impl Worker {
 
     /// Leases as much as there are free slots.
     async fn fill(&self, running: &mut JoinSet<()>) {
-        let Shared { store, config, quiet, .. } = &*self.shared;
+        let Shared { store, config, .. } = &*self.shared;
         let free = config.concurrency.saturating_sub(running.len());
         if free == 0 {
             return;
         }
         let from = now();
         let until = from.plus_millis(millis(config.timeout.0.saturating_add(MARGIN)));
-        match store.lease_deliveries(from, until, u32::try_from(free).unwrap_or(u32::MAX)).await {
+        match store.lease_deliveries(from, until, u32::try_from(free).unwrap_or(u32::MAX), &config.order()).await {
             Ok(leased) => {
                 for delivery in leased {
                     let shared = Arc::clone(&self.shared);
                     running.spawn(async move { shared.attempt(delivery, until).await });
                 }
             }
-            Err(error) if quiet.may_speak() => {
-                tracing::warn!(%error, "webhooks that are due cannot be read; trying again");
-            }
-            Err(_) => {}
+            Err(error) => tracing::warn!(%error, "webhooks that are due cannot be read; trying again"),
         }
     }
 }
@@ -101,7 +97,7 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 impl Shared {
     async fn attempt(&self, leased: LeasedDelivery, until: WallTime) {
         let delivery = &leased.delivery;
-        let answer = self.sender.send(&leased, now()).await;
+        let answer = around(Stage::Send, self.sender.send(&leased, now())).await;
         let at = now();
         let outcome = schedule::decide(&answer, delivery, &self.config, at);
         let name = match &outcome {
@@ -130,11 +126,11 @@ impl Shared {
     async fn note(&self, leased: &LeasedDelivery, outcome: &AttemptOutcome, until: WallTime) {
         let id = &leased.delivery.id;
         loop {
-            let Err(error) = self.store.finish_attempt(id, outcome, now()).await else { return };
+            let noted = around(Stage::Note, self.store.finish_attempt(id, outcome, now())).await;
+            let Err(error) = noted else { return };
             let over = !error.retryable || now().plus_millis(millis(AGAIN)) >= until;
-            if over || self.quiet.may_speak() {
-                tracing::warn!(webhook_id = %id, %error, over, "how a webhook went cannot be noted");
-            }
+            let endpoint = &leased.delivery.endpoint_id;
+            tracing::warn!(webhook_id = %id, endpoint_id = %endpoint, %error, over, "how a webhook went cannot be noted");
             if over {
                 return;
             }

@@ -9,13 +9,14 @@ use crest_core::event::{Event, EventType};
 use crest_core::highlight::{Highlight, HighlightState, StoredHighlight};
 use crest_core::job::{Job, JobKind, JobState};
 use crest_core::segment::Fragment;
+use crest_core::space::{Room, Space};
 use crest_core::stream::SessionRow;
 use crest_core::{Error, HighlightId, JobId, MediaTime, OrganizationId, Session, StreamId, WallTime, object};
 use crest_media::{Segmenter, SegmenterConfig};
 use crest_sinks::ClipsConfig;
 
 use crate::store::{Memory, Row};
-use crate::{clips, millis, start, webhooks};
+use crate::{clips, millis, start, start_in, webhooks};
 
 const SESSION: Session = Session::new(1);
 
@@ -228,4 +229,42 @@ async fn a_store_that_fails_for_a_while_does_not_fail_the_clip() {
     let _running = start(&store, folder.path(), webhooks(), config);
     store.until("ready", |state| !state.finished.is_empty()).await;
     assert!(store.with(|state| state.failed.is_empty()));
+}
+
+#[tokio::test]
+async fn a_clip_that_there_is_no_room_for_waits_and_is_not_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(HighlightState::Final, None);
+    let stored = sound(folder.path());
+    store.with(|state| state.fragments.extend(stored));
+    let space = Space::default();
+    // Less than the clip takes.
+    space.publish(Room::Short, 100, WallTime(0));
+    let config = ClipsConfig { attempts: 1, ..clips() };
+    let _running = start_in(space.clone(), &store, folder.path(), webhooks(), config);
+    store.until("put back", |state| !state.requeued.is_empty()).await;
+    assert!(store.with(|state| state.finished.is_empty() && state.failed.is_empty()));
+    assert!(!folder.path().join("clips").exists(), "something was written");
+    space.publish(Room::Short, 1 << 30, WallTime(1));
+    store.until("cut", |state| !state.finished.is_empty()).await;
+    assert!(store.with(|state| state.finished[0].0.clip.is_some()));
+}
+
+#[tokio::test]
+async fn a_moment_that_was_not_stored_for_want_of_room_says_so() {
+    // Nothing of the session is stored, or only what lies elsewhere.
+    for elsewhere in [vec![], vec![fragment(30_000, 34_000)]] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(HighlightState::Final, Some(MediaTime::from_millis(34_000)));
+        store.with(|state| state.fragments.extend(elsewhere));
+        let space = Space::default();
+        let started_at = store.with(|state| state.sessions[0].started_at);
+        space.publish(Room::Short, 0, started_at.plus_millis(5_000));
+        space.publish(Room::Ample, 1 << 30, started_at.plus_millis(20_000));
+        let config = ClipsConfig { max_wait: millis(50), ..clips() };
+        let _running = start_in(space, &store, folder.path(), webhooks(), config);
+        store.until("failed", |state| !state.failed.is_empty()).await;
+        let (reason, _) = store.with(|state| state.failed[0].clone());
+        assert!(reason.contains("disk was full"), "{reason}");
+    }
 }

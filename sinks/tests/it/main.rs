@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crest_core::space::Space;
 use crest_core::units::Span;
 use crest_core::view::Links;
 use crest_sinks::{ClipsConfig, SinkParts, Sinks, WebhooksConfig};
@@ -52,8 +53,19 @@ pub fn clips() -> ClipsConfig {
 }
 
 pub fn start(store: &Arc<store::Memory>, root: &Path, webhooks: WebhooksConfig, clips: ClipsConfig) -> Running {
+    start_in(Space::default(), store, root, webhooks, clips)
+}
+
+/// With so much room.
+pub fn start_in(
+    space: Space,
+    store: &Arc<store::Memory>,
+    root: &Path,
+    webhooks: WebhooksConfig,
+    clips: ClipsConfig,
+) -> Running {
     let shutdown = CancellationToken::new();
-    let parts = SinkParts { store: store.clone(), root: root.to_owned(), links: links(), webhooks, clips };
+    let parts = SinkParts { store: store.clone(), root: root.to_owned(), links: links(), space, webhooks, clips };
     let sinks = Sinks::start(parts, shutdown.clone()).unwrap();
     Running { shutdown, sinks: Some(sinks) }
 }
@@ -62,7 +74,14 @@ pub fn start(store: &Arc<store::Memory>, root: &Path, webhooks: WebhooksConfig, 
 async fn settings_that_make_no_sense_are_refused() {
     let store = Arc::new(store::Memory::default());
     let none = ClipsConfig { workers: 0, ..clips() };
-    let parts = SinkParts { store, root: "/nowhere".into(), links: links(), webhooks: webhooks(), clips: none };
+    let parts = SinkParts {
+        store,
+        root: "/nowhere".into(),
+        links: links(),
+        space: Space::default(),
+        webhooks: webhooks(),
+        clips: none,
+    };
     let error = Sinks::start(parts, CancellationToken::new()).unwrap_err();
     assert!(error.message.contains("clips.workers"), "{error}");
 

@@ -1,6 +1,6 @@
 //! What the delivering role asks of a store, in memory. The whole system is tested over the real one.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crest_core::job::{Job, JobKind, JobState};
 use crest_core::segment::Fragment;
 use crest_core::store::*;
 use crest_core::stream::{SessionRow, Stream, StreamState};
-use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryState, Endpoint, LeasedDelivery};
+use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
 use crest_core::*;
 use tokio::sync::Notify;
 
@@ -130,7 +130,13 @@ impl State {
 
 #[async_trait]
 impl Webhooks for Memory {
-    async fn lease_deliveries(&self, now: WallTime, until: WallTime, limit: u32) -> Result<Vec<LeasedDelivery>> {
+    async fn lease_deliveries(
+        &self,
+        now: WallTime,
+        until: WallTime,
+        limit: u32,
+        _: &DeliveryOrder,
+    ) -> Result<Vec<LeasedDelivery>> {
         self.call(|state| {
             let mut leased = Vec::new();
             for endpoint in &state.endpoints {
@@ -204,7 +210,7 @@ impl Jobs for Memory {
             Some(row.value.0.clone())
         })
     }
-    async fn requeue_job(&self, id: &JobId, at: WallTime, reason: &str) -> Result<()> {
+    async fn requeue_job(&self, id: &JobId, at: WallTime, reason: &str, _: bool) -> Result<()> {
         self.call(|state| {
             state.job(id).due = at;
             state.job(id).value.1 = JobState::Queued;
@@ -264,7 +270,7 @@ impl MediaIndex for Memory {
     async fn add_fragment(&self, _: &Fragment) -> Result<()> {
         unasked()
     }
-    async fn removable_segments(&self, _: u32) -> Result<Vec<StoredSegment>> {
+    async fn removable_segments(&self, _: u32, _: MediaTime) -> Result<Vec<StoredSegment>> {
         unasked()
     }
     async fn forget_segment(&self, _: &str) -> Result<()> {
@@ -319,6 +325,26 @@ impl Tenants for Memory {
         unasked()
     }
     async fn organization_of_key(&self, _: &str) -> Result<Option<Organization>> {
+        unasked()
+    }
+}
+
+#[async_trait]
+impl Events for Memory {
+    async fn last_positions(&self, _: &[OrganizationId]) -> Result<HashMap<OrganizationId, u64>> {
+        unasked()
+    }
+    async fn event_at(&self, _: &OrganizationId, _: u64) -> Result<Option<EventId>> {
+        unasked()
+    }
+    async fn events_after(&self, _: &OrganizationId, _: u64, _: u32) -> Result<Vec<PositionedEvent>> {
+        unasked()
+    }
+}
+
+#[async_trait]
+impl Upkeep for Memory {
+    async fn prune(&self, _: WallTime, _: u32) -> Result<Pruned> {
         unasked()
     }
 }

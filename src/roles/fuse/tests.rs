@@ -25,7 +25,7 @@ fn log(stream: &str) -> Vec<Record> {
 fn told(streams: &mut BTreeMap<StreamId, Running>, resume: &Resume, records: &[Record]) -> Vec<f64> {
     let (links, mut commit) = (Links::new("http://crest"), FusionCommit::default());
     for (position, record) in records.iter().enumerate() {
-        let item = Received { position: position as u64, record: record.clone() };
+        let item = Received { position: position as u64, seen: false, record: record.clone() };
         assert_eq!(apply(streams, resume, &item, &links, WallTime(0), &mut commit), Ok(()));
     }
     let finals = commit.decisions.iter().filter(|(d, _)| matches!(d, Decision::Finalized { .. }));

@@ -3,7 +3,7 @@
 use crest_core::event::{Event, EventType};
 use crest_core::highlight::{HighlightState, StoredHighlight};
 use crest_core::job::{Job, JobKind};
-use crest_core::store::{ClipResult, Highlights, Jobs};
+use crest_core::store::{ClipResult, Highlights, Jobs, Store};
 use crest_core::{Fault, JobId, MediaTime, WallTime};
 
 use crate::world::{NOW, World, told};
@@ -54,9 +54,24 @@ async fn a_job_put_back_waits_for_its_time() {
     let world = with_a_job().await;
     let job = lease(&world, NOW).await.unwrap();
     let at = NOW.plus_millis(5000);
-    world.store.requeue_job(&job.id, at, "media not there yet").await.unwrap();
+    world.store.requeue_job(&job.id, at, "media not there yet", false).await.unwrap();
     assert_eq!(lease(&world, NOW.plus_millis(4999)).await, None);
+    assert_eq!(lease(&world, at).await.unwrap().attempt, 1, "waiting is no attempt");
+    world.store.requeue_job(&job.id, at, "could not be cut", true).await.unwrap();
     assert_eq!(lease(&world, at).await.unwrap().attempt, 2);
+}
+
+#[tokio::test]
+async fn what_a_process_that_is_gone_had_leased_is_free_at_once() {
+    let world = with_a_job().await;
+    world.add_endpoint("a").await;
+    let job = lease(&world, NOW).await.unwrap();
+    let after = world.after_a_kill().await;
+    let until = NOW.plus_millis(LEASE_MS);
+    assert_eq!(after.lease_job(JobKind::Clip, NOW, until).await.unwrap(), None);
+    after.take_over().await.unwrap();
+    let again = after.lease_job(JobKind::Clip, NOW, until).await.unwrap().unwrap();
+    assert_eq!((again.id, again.attempt), (job.id, 2));
 }
 
 #[tokio::test]
@@ -71,7 +86,7 @@ async fn a_clip_is_told_once_however_often_it_is_finished() {
     world.store.finish_clip(&slow.id, &result("slow.mp4"), &late).await.unwrap();
     let failed = ended(&world, EventType::HighlightFailed, 3);
     world.store.fail_clip(&slow.id, "gave up", &failed).await.unwrap();
-    world.store.requeue_job(&slow.id, NOW, "again").await.unwrap();
+    world.store.requeue_job(&slow.id, NOW, "again", true).await.unwrap();
 
     let after = stored(&world).await;
     assert_eq!((after.highlight.state, after.highlight.revision), (HighlightState::Ready, 3));

@@ -3,15 +3,16 @@
 use crest_core::event::{Event, EventType};
 use crest_core::highlight::Decision;
 use crest_core::store::{Page, Webhooks};
-use crest_core::webhook::{AttemptOutcome, DeliveryState, Endpoint, LeasedDelivery};
+use crest_core::webhook::{AttemptOutcome, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
 use crest_core::{EndpointId, WallTime, WebhookId};
 
 use crate::world::{NOW, World};
 
 const LEASE_MS: i64 = 20_000;
+const ORDER: DeliveryOrder = DeliveryOrder { attempts: 4, millis: 600_000, per_organization: 8 };
 
 async fn lease(world: &World, now: WallTime) -> Vec<(String, u64)> {
-    let leased = world.store.lease_deliveries(now, now.plus_millis(LEASE_MS), 100).await.unwrap();
+    let leased = world.store.lease_deliveries(now, now.plus_millis(LEASE_MS), 100, &ORDER).await.unwrap();
     let name = |l: &LeasedDelivery| (l.endpoint.id.to_string(), l.delivery.sequence);
     let mut names: Vec<_> = leased.iter().map(name).collect();
     names.sort();
@@ -55,11 +56,11 @@ async fn a_lease_that_runs_out_sends_the_same_thing_again() {
     let world = World::new().await;
     world.add_endpoint("a").await;
     world.commit(vec![world.detected(10)]).await;
-    let first = world.store.lease_deliveries(NOW, NOW.plus_millis(LEASE_MS), 1).await.unwrap().remove(0);
+    let first = world.store.lease_deliveries(NOW, NOW.plus_millis(LEASE_MS), 1, &ORDER).await.unwrap().remove(0);
     let after = world.after_a_kill().await;
     let late = NOW.plus_millis(LEASE_MS);
-    assert!(after.lease_deliveries(late.plus_millis(-1), late, 1).await.unwrap().is_empty());
-    let second = after.lease_deliveries(late, late.plus_millis(LEASE_MS), 1).await.unwrap().remove(0);
+    assert!(after.lease_deliveries(late.plus_millis(-1), late, 1, &ORDER).await.unwrap().is_empty());
+    let second = after.lease_deliveries(late, late.plus_millis(LEASE_MS), 1, &ORDER).await.unwrap().remove(0);
     assert_eq!(second.delivery.id, first.delivery.id);
     assert_eq!(second.delivery.body, first.delivery.body);
     assert_eq!(second.endpoint, first.endpoint);
@@ -143,16 +144,30 @@ async fn what_is_refused_again_and_again_steps_aside() {
     let world = World::new().await;
     let a = world.add_endpoint("a").await;
     world.commit(vec![world.detected(10), world.detected(100)]).await;
+    let later = NOW.plus_millis(ORDER.millis);
     for attempt in 0..4 {
-        assert_eq!(lease(&world, NOW).await, [("whe_a".into(), 1)], "attempt {attempt}: the second waits");
+        assert_eq!(lease(&world, later).await, [("whe_a".into(), 1)], "attempt {attempt}: the second waits");
         let retry = AttemptOutcome::Retry { at: NOW, reason: "status 500".into() };
         world.store.finish_attempt(&id(&world, 10, &a), &retry, NOW).await.unwrap();
     }
-    assert_eq!(lease(&world, NOW).await, [("whe_a".into(), 2)]);
-    assert_eq!(lease(&world, NOW).await, [], "one at a time");
+    assert_eq!(lease(&world, later).await, [("whe_a".into(), 2)]);
+    assert_eq!(lease(&world, later).await, [], "one at a time");
     let done = AttemptOutcome::Delivered { status: 204 };
     world.store.finish_attempt(&id(&world, 100, &a), &done, NOW).await.unwrap();
-    assert_eq!(lease(&world, NOW).await, [("whe_a".into(), 1)], "and the first is not forgotten");
+    assert_eq!(lease(&world, later).await, [("whe_a".into(), 1)], "and the first is not forgotten");
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_away_for_minutes_keeps_its_order() {
+    let world = World::new().await;
+    let a = world.add_endpoint("a").await;
+    world.commit(vec![world.detected(10), world.detected(100)]).await;
+    for second in 0..300 {
+        let now = NOW.plus_millis(second * 1000);
+        assert_eq!(lease(&world, now).await, [("whe_a".into(), 1)], "after {second} s");
+        let retry = AttemptOutcome::Retry { at: now, reason: "status 500".into() };
+        world.store.finish_attempt(&id(&world, 10, &a), &retry, now).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -11,10 +11,12 @@ use crest_core::signal::{SignalBatch, SignalEntry};
 use crest_core::store::*;
 use crest_core::stream::{SessionRow, Stream, StreamState};
 use crest_core::topic::Topic;
-use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryState, Endpoint, LeasedDelivery};
+use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
 use crest_core::{
-    EndpointId, Error, HighlightId, JobId, MediaTime, OrganizationId, Result, Session, StreamId, WallTime, WebhookId,
+    EndpointId, Error, EventId, HighlightId, JobId, MediaTime, OrganizationId, Result, Session, StreamId, WallTime,
+    WebhookId,
 };
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 #[derive(Default)]
@@ -38,6 +40,9 @@ impl MemoryStore {
     }
     pub fn segments(&self) -> Vec<String> {
         self.0.lock().unwrap().segments.iter().map(|s| s.object.clone()).collect()
+    }
+    pub fn segment_bytes(&self) -> u64 {
+        self.0.lock().unwrap().segments.iter().map(|s| s.bytes).sum()
     }
     pub fn add_session(&self, row: SessionRow) {
         self.0.lock().unwrap().sessions.push(row);
@@ -137,13 +142,27 @@ impl MediaIndex for MemoryStore {
         let rows = self.0.lock().unwrap();
         Ok(rows.fragments.iter().filter(|f| f.stream_id == *id && f.session == session).map(|f| f.end).max())
     }
-    async fn removable_segments(&self, limit: u32) -> Result<Vec<StoredSegment>> {
+    async fn removable_segments(&self, limit: u32, _: MediaTime) -> Result<Vec<StoredSegment>> {
         Ok(self.0.lock().unwrap().segments.iter().take(limit as usize).cloned().collect())
     }
     async fn forget_segment(&self, object: &str) -> Result<()> {
         self.0.lock().unwrap().segments.retain(|s| s.object != object);
         Ok(())
     }
+}
+
+#[async_trait]
+#[rustfmt::skip]
+impl Events for MemoryStore {
+    async fn last_positions(&self, _: &[OrganizationId]) -> Result<HashMap<OrganizationId, u64>> { Err(unused()) }
+    async fn event_at(&self, _: &OrganizationId, _: u64) -> Result<Option<EventId>> { Err(unused()) }
+    async fn events_after(&self, _: &OrganizationId, _: u64, _: u32) -> Result<Vec<PositionedEvent>> { Err(unused()) }
+}
+
+#[async_trait]
+#[rustfmt::skip]
+impl Upkeep for MemoryStore {
+    async fn prune(&self, _: WallTime, _: u32) -> Result<Pruned> { Err(unused()) }
 }
 
 #[async_trait]
@@ -226,7 +245,7 @@ impl Highlights for MemoryStore {
 #[rustfmt::skip]
 impl Jobs for MemoryStore {
     async fn lease_job(&self, _: JobKind, _: WallTime, _: WallTime) -> Result<Option<Job>> { Err(unused()) }
-    async fn requeue_job(&self, _: &JobId, _: WallTime, _: &str) -> Result<()> { Err(unused()) }
+    async fn requeue_job(&self, _: &JobId, _: WallTime, _: &str, _: bool) -> Result<()> { Err(unused()) }
     async fn finish_clip(&self, _: &JobId, _: &ClipResult, _: &Event) -> Result<()> { Err(unused()) }
     async fn fail_clip(&self, _: &JobId, _: &str, _: &Event) -> Result<()> { Err(unused()) }
     async fn cancel_job(&self, _: &JobId, _: &str) -> Result<()> { Err(unused()) }
@@ -242,7 +261,7 @@ impl Webhooks for MemoryStore {
     async fn deliveries(&self, _: &OrganizationId, _: &EndpointId, _: Option<DeliveryState>, _: &Page) -> Result<Paged<Delivery>> {
         Err(unused())
     }
-    async fn lease_deliveries(&self, _: WallTime, _: WallTime, _: u32) -> Result<Vec<LeasedDelivery>> { Err(unused()) }
+    async fn lease_deliveries(&self, _: WallTime, _: WallTime, _: u32, _: &DeliveryOrder) -> Result<Vec<LeasedDelivery>> { Err(unused()) }
     async fn finish_attempt(&self, _: &WebhookId, _: &AttemptOutcome, _: WallTime) -> Result<()> { Err(unused()) }
     async fn outbox_depth(&self) -> Result<(u64, Option<WallTime>)> { Err(unused()) }
 }

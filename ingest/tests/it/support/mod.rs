@@ -7,10 +7,10 @@ use crest_core::stream::{SourceKind, Stream, StreamState};
 use crest_core::units::Span;
 use crest_core::view::Links;
 use crest_core::{OrganizationId, StreamId, WallTime};
-use crest_ingest::{Ingest, IngestConfig, IngestParts, RetentionConfig, RtmpConfig};
+use crest_ingest::{Ingest, IngestConfig, IngestParts, Reserve, RetentionConfig, RtmpConfig, Volume};
 use crest_media::{KeyframePool, KeyframePoolConfig, SegmenterConfig};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,8 @@ pub struct Settings {
     pub reconnect: Span,
     pub rtmp: RtmpConfig,
     pub retention: RetentionConfig,
+    /// The volume that everything is on, without the store's segments.
+    pub volume: Arc<Mutex<Volume>>,
 }
 
 impl Default for Settings {
@@ -39,7 +41,12 @@ impl Default for Settings {
         Self {
             reconnect: Span::secs(60),
             rtmp: RtmpConfig { listen, ..RtmpConfig::default() },
-            retention: RetentionConfig { free_space: bytesize::ByteSize(0), ..RetentionConfig::default() },
+            retention: RetentionConfig {
+                free_space: bytesize::ByteSize(0),
+                ballast: bytesize::ByteSize(0),
+                ..RetentionConfig::default()
+            },
+            volume: Arc::new(Mutex::new(Volume { bytes: 1 << 40, free: 1 << 40 })),
         }
     }
 }
@@ -54,6 +61,12 @@ impl Rig {
         let bus = Arc::new(MemoryBus::default());
         let root = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new();
+        let volume = settings.volume;
+        let kept = store.clone();
+        let eyes = move |_: &std::path::Path| {
+            let volume = *volume.lock().unwrap();
+            Ok(Volume { free: volume.free.saturating_sub(kept.segment_bytes()), ..volume })
+        };
         let parts = IngestParts {
             store: store.clone(),
             bus: bus.clone(),
@@ -63,7 +76,9 @@ impl Rig {
             segmenter: SegmenterConfig::default(),
             ingest: IngestConfig { reconnect: settings.reconnect, ..IngestConfig::default() },
             rtmp: settings.rtmp,
+            reserve: Reserve::over(root.path(), &settings.retention, eyes).unwrap(),
             retention: settings.retention,
+            clip_margin: Span::secs(2),
         };
         let ingest = Ingest::start(parts, shutdown.clone()).await.unwrap();
         Self { store, bus, root, ingest: Some(ingest), shutdown }

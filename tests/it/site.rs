@@ -1,0 +1,95 @@
+//! A place where crest is killed and started again: one data directory, the same addresses throughout.
+
+use anyhow::{Context, Result, bail};
+use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use crate::server::{Api, KEY, Server};
+
+/// A crest that may die and come back.
+pub struct Site {
+    folder: TempDir,
+    http: String,
+    rtmp: String,
+    settings: Vec<(String, String)>,
+    running: Mutex<Option<Server>>,
+}
+
+impl Site {
+    /// A new data directory and free ports; nothing runs yet.
+    pub fn new(settings: &[(&str, &str)]) -> Result<Self> {
+        let free = || -> Result<String> { Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string()) };
+        let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Ok(Self { folder: tempfile::tempdir()?, http: free()?, rtmp: free()?, settings, running: Mutex::new(None) })
+    }
+
+    /// Starts crest with these settings on top, this once.
+    pub async fn start(&self, once: &[(&str, &str)]) -> Result<()> {
+        let mut settings: Vec<(&str, &str)> =
+            vec![("CREST_HTTP__LISTEN", &self.http), ("CREST_RTMP__LISTEN", &self.rtmp)];
+        settings.extend(self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+        settings.extend(once);
+        let mut running = self.running.lock().await;
+        *running = Some(Server::start_with(self.folder.path(), &settings).await?);
+        Ok(())
+    }
+
+    /// `kill -9`, and a start.
+    pub async fn kill_and_start(&self) -> Result<()> {
+        let server = self.running.lock().await.take();
+        server.context("crest does not run")?.kill().await?;
+        self.start(&[]).await
+    }
+
+    /// Waits until crest dies of itself by a signal, and starts it again.
+    pub async fn start_again_when_it_dies(&self, once: &[(&str, &str)]) -> Result<()> {
+        match self.start(once).await {
+            Ok(()) => {
+                let mut running = self.running.lock().await;
+                let status = running.as_mut().context("crest does not run")?.ended().await?;
+                *running = None;
+                if status.signal().is_none() {
+                    bail!("crest ended with {status} instead of dying: {}", self.log());
+                }
+            }
+            // It died before it was ready.
+            Err(error) if format!("{error:#}").contains("it ended") => {}
+            Err(error) => return Err(error),
+        }
+        self.start(&[]).await
+    }
+
+    /// SIGTERM; the data directory stays.
+    pub async fn stop(&self) -> Result<PathBuf> {
+        let server = self.running.lock().await.take();
+        let status = server.context("crest does not run")?.terminate(Duration::from_secs(30)).await?;
+        if status.code() != Some(0) {
+            bail!("crest ended with {status}: {}", self.log());
+        }
+        Ok(self.folder.path().join("data"))
+    }
+
+    /// The API with the operator's key; it works whenever crest runs.
+    pub fn api(&self) -> Api {
+        Api::new(&format!("http://{}", self.http), Some(KEY))
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// `rtmp://127.0.0.1:PORT/live`.
+    pub fn rtmp(&self) -> String {
+        format!("rtmp://{}/live", self.rtmp)
+    }
+
+    /// Everything crest wrote to its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("serve.log")).unwrap_or_default()
+    }
+}
