@@ -22,7 +22,7 @@ use crest_core::{MediaTime, OrganizationId, Session, StreamId};
 use serde::{Deserialize, Serialize};
 
 pub use dimensions::DimensionSet;
-use session::SessionFusion;
+use session::{Closed, SessionFusion};
 use window::{Baselines, Window};
 
 /// Entries kept for a session whose start is not in the log yet; later ones are too many to be early.
@@ -58,6 +58,9 @@ pub struct StreamFusion {
     stream_id: StreamId,
     set: DimensionSet,
     session: Option<SessionFusion>,
+    /// The session before.
+    #[serde(default)]
+    closed: Option<Closed>,
     /// The latest session that began; entries of earlier ones come too late.
     latest: Option<Session>,
     /// What was placed in a session before its start reached the log: chat and marks come another way
@@ -76,6 +79,7 @@ impl StreamFusion {
             stream_id,
             set,
             session: None,
+            closed: None,
             latest: None,
             early: Vec::new(),
             past: Baselines::default(),
@@ -97,9 +101,10 @@ impl StreamFusion {
         self.session.is_some()
     }
 
-    /// The session that is open, and its wall-clock start.
-    pub fn open_session(&self) -> Option<(Session, crest_core::WallTime)> {
-        self.session.as_ref().map(|s| (s.number(), s.wall()))
+    /// The wall-clock start of a session, where it is the open one or the one before.
+    pub fn started(&self, session: Session) -> Option<crest_core::WallTime> {
+        let open = self.session.as_ref().filter(|s| s.number() == session).map(SessionFusion::wall);
+        open.or_else(|| self.closed.as_ref().filter(|c| c.number() == session).map(Closed::wall))
     }
 
     /// Takes the next entries of the stream's log.
@@ -134,7 +139,12 @@ impl StreamFusion {
             }
             return;
         }
-        // An entry of another session than the open one is late: that session's decisions are made.
+        // An entry of another session than the open one is late: that session's decisions are made. A mark
+        // was promised to count.
+        let before = self.closed.as_mut().filter(|closed| closed.number() == number);
+        if let (SignalEntry::Mark { at }, Some(closed)) = (entry, before) {
+            return closed.mark(&self.set, *at, outcome);
+        }
         let Some(session) = self.session.as_mut().filter(|s| s.number() == number) else { return };
         match *entry {
             SignalEntry::Value { bucket, signal, value } => session.value(bucket, signal, value),
@@ -148,7 +158,8 @@ impl StreamFusion {
     /// Ends the open session at `at`, or where its entries end.
     fn close(&mut self, at: Option<MediaTime>, outcome: &mut Outcome) {
         if let Some(session) = self.session.take() {
-            self.past = session.finish(&self.set, at, outcome);
+            let (past, closed) = session.finish(&self.set, at, outcome);
+            (self.past, self.closed) = (past, Some(closed));
         }
     }
 }

@@ -15,6 +15,30 @@ use crate::{Outcome, ScoredTick};
 /// far behind the clock.
 const MAX_MARKS: usize = 7200;
 
+/// What is left of a session that is over: marks come another way than the media and may arrive after
+/// its end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Closed {
+    number: Session,
+    wall: WallTime,
+    end: Bucket,
+    decider: Decider,
+}
+
+impl Closed {
+    pub(crate) fn number(&self) -> Session {
+        self.number
+    }
+
+    pub(crate) fn wall(&self) -> WallTime {
+        self.wall
+    }
+
+    pub(crate) fn mark(&mut self, set: &DimensionSet, at: MediaTime, outcome: &mut Outcome) {
+        self.decider.mark(set, at.min(self.end.end()), &mut outcome.decisions);
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SessionFusion {
     number: Session,
@@ -77,7 +101,12 @@ impl SessionFusion {
     /// The session ended at `at`, or where its entries end: evaluates what is left, closes what is
     /// open, and returns the past. Chat that was placed after the end is not decided; a mark is: it was
     /// accepted, and people press the button late.
-    pub(crate) fn finish(mut self, set: &DimensionSet, at: Option<MediaTime>, outcome: &mut Outcome) -> Baselines {
+    pub(crate) fn finish(
+        mut self,
+        set: &DimensionSet,
+        at: Option<MediaTime>,
+        outcome: &mut Outcome,
+    ) -> (Baselines, Closed) {
         let end = at.map_or_else(|| self.window.newest(), MediaTime::bucket);
         self.evaluate(set, Some(end), outcome);
         let step = self.full.close();
@@ -86,7 +115,8 @@ impl SessionFusion {
         for at in std::mem::take(&mut self.marks) {
             self.decider.mark(set, at.min(end.end()), &mut outcome.decisions);
         }
-        self.window.into_baselines()
+        let closed = Closed { number: self.number, wall: self.wall, end, decider: self.decider };
+        (self.window.into_baselines(), closed)
     }
 
     fn evaluate(&mut self, set: &DimensionSet, end: Option<Bucket>, outcome: &mut Outcome) {

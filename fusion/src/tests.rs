@@ -225,8 +225,12 @@ fn what_arrives_before_the_start_of_its_session_counts() {
     let early = SignalBatch { entries: vec![mark], ..log[0].clone() };
     let marked: Vec<SignalBatch> = std::iter::once(early.clone()).chain(log.iter().cloned()).collect();
     assert_eq!(finals(&decide(&marked)).len(), 4);
-    // Of a session that is over, it is late.
-    let late: Vec<SignalBatch> = log.into_iter().chain([early]).collect();
+    // A mark counts after the end of its session too, a value does not.
+    let late: Vec<SignalBatch> = log.iter().cloned().chain([early]).collect();
+    assert_eq!(finals(&decide(&late)).len(), 4);
+    let value = SignalEntry::Value { bucket: Bucket::new(60), signal: Signal::AudioLoudness, value: 0.0 };
+    let late: Vec<SignalBatch> =
+        log.iter().cloned().chain([SignalBatch { entries: vec![value], ..log[0].clone() }]).collect();
     assert_eq!(finals(&decide(&late)).len(), 3);
 }
 

@@ -142,10 +142,7 @@ fn apply(
     if running.position.is_some_and(|position| item.position <= position) {
         return Ok(());
     }
-    // A decision that closes a session is about the session that was open before this record.
-    let before = running.fusion.open_session();
     let outcome = running.fusion.apply(&batch);
-    let after = running.fusion.open_session();
     running.position = Some(item.position);
     running.unsaved_from.get_or_insert(item.position);
     running.since_snapshot += 1;
@@ -155,8 +152,8 @@ fn apply(
     }
     for decision in outcome.decisions {
         let highlight = decision.highlight();
-        let started = [before, after].into_iter().flatten().find(|(session, _)| *session == highlight.session);
-        let event = event(&decision, started.map_or(now, |(_, wall)| wall), links, now);
+        let started = running.fusion.started(highlight.session).unwrap_or(now);
+        let event = event(&decision, started, links, now);
         tracing::info!(
             stream_id = %stream,
             session = highlight.session.number(),
