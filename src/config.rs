@@ -92,6 +92,8 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// A connection that does not send the head of a request for this long is closed.
     pub idle: Span,
+    /// A connection that takes nothing of its answer for this long is closed.
+    pub stalled: Span,
 }
 
 impl Default for HttpConfig {
@@ -101,6 +103,7 @@ impl Default for HttpConfig {
             public_url: None,
             max_connections: 512,
             idle: Span::secs(30),
+            stalled: Span::secs(60),
         }
     }
 }

@@ -13,10 +13,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,6 +33,8 @@ pub struct Bounds {
     pub max_connections: usize,
     /// How long a connection may take to send the head of a request, the first or the next.
     pub idle: Span,
+    /// How long a connection may take none of the answer that is being sent to it.
+    pub stalled: Span,
 }
 
 /// Serves until `shutdown`; requests that are being answered then are answered.
@@ -68,16 +70,36 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, shutdo
         };
         let (router, shutdown) = (router.clone(), shutdown.clone());
         connections.spawn(async move {
-            let place = Arc::new(Business { place, busy: AtomicBool::new(false) });
+            let place = Arc::new(Business {
+                place,
+                busy: AtomicBool::new(false),
+                sending: AtomicBool::new(false),
+                moved: Mutex::new(Instant::now()),
+            });
             tokio::select! {
                 () = connection(socket, router, Arc::clone(&place), bounds.idle, shutdown) => {}
                 () = make_room.cancelled() => {}
+                () = stalled(&place, bounds.stalled) => {
+                    metrics::counter!("crest_http_connections_closed_total", "cause" => "stalled").increment(1);
+                }
             }
         });
     }
     drop(listener);
     connections.close();
     connections.wait().await;
+}
+
+/// Returns when an answer was begun and nothing of it was taken for too long. How long it takes to begin
+/// one is the API's affair.
+async fn stalled(business: &Business, limit: Span) {
+    loop {
+        let moved = *business.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        if business.sending.load(Ordering::Acquire) && moved.elapsed() >= limit.0 {
+            return;
+        }
+        tokio::time::sleep((limit.0 / 4).max(Duration::from_millis(10))).await;
+    }
 }
 
 /// Serves one connection. What breaks it is the client's affair: it sees the connection close.
@@ -89,7 +111,7 @@ async fn connection(socket: TcpStream, router: Router, place: Arc<Business>, idl
         let response = router.call(request.map(Body::new));
         async move {
             let Ok(response) = response.await;
-            Ok::<_, Infallible>(response.map(|body| Answer { body, _answering: answering }))
+            Ok::<_, Infallible>(response.map(|body| Answer { body, answering }))
         }
     });
     let _ = socket.set_nodelay(true);
@@ -111,6 +133,17 @@ async fn connection(socket: TcpStream, router: Router, place: Arc<Business>, idl
 struct Business {
     place: Place,
     busy: AtomicBool,
+    /// Whether the body of an answer is on its way.
+    sending: AtomicBool,
+    /// When the next part of it was asked for.
+    moved: Mutex<Instant>,
+}
+
+impl Business {
+    fn moves(&self, sending: bool) {
+        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.sending.store(sending, Ordering::Release);
+    }
 }
 
 /// A request that is being answered, until the last byte of its answer.
@@ -127,6 +160,7 @@ impl Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.busy.store(false, Ordering::Release);
+        self.0.sending.store(false, Ordering::Release);
         self.0.place.busy(false);
     }
 }
@@ -134,7 +168,7 @@ impl Drop for Answering {
 /// The body of an answer.
 struct Answer {
     body: Body,
-    _answering: Answering,
+    answering: Answering,
 }
 
 impl HttpBody for Answer {
@@ -145,6 +179,8 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        // Asked for when there is room for it: the client takes what it was sent.
+        self.answering.0.moves(true);
         Pin::new(&mut self.body).poll_frame(context)
     }
 

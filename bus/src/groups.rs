@@ -29,6 +29,8 @@ pub(crate) fn check_name(group: &str) -> Result<()> {
 pub(crate) struct Groups {
     files: Arc<Files>,
     next: Mutex<HashMap<Topic, HashMap<String, Position>>>,
+    /// Held while a position is written.
+    advancing: Mutex<()>,
     dirty: Arc<AtomicBool>,
 }
 
@@ -55,7 +57,7 @@ impl Groups {
                 next.entry(topic).or_default().insert(group.to_owned(), Position::from_be_bytes(position));
             }
         }
-        Ok(Self { files, next: Mutex::new(next), dirty })
+        Ok(Self { files, next: Mutex::new(next), advancing: Mutex::default(), dirty })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Topic, HashMap<String, Position>>> {
@@ -84,21 +86,23 @@ impl Groups {
         }
         let (groups, group) = (self.clone(), group.to_owned());
         blocking("keep a group's position", move || {
-            let mut all = groups.lock();
-            let known: usize = all.values().map(HashMap::len).sum();
-            let of_topic = all.entry(topic).or_default();
-            match of_topic.get(&group) {
-                Some(position) if *position >= next => return Ok(()),
-                None if known >= MAX_GROUPS => {
-                    return Err(Error::ours(format!("the bus has {MAX_GROUPS} groups already")));
+            // One after the other, but readers of positions never wait for the disk.
+            let _order = groups.advancing.lock().unwrap_or_else(PoisonError::into_inner);
+            {
+                let all = groups.lock();
+                match all.get(&topic).and_then(|of_topic| of_topic.get(&group)) {
+                    Some(position) if *position >= next => return Ok(()),
+                    None if all.values().map(HashMap::len).sum::<usize>() >= MAX_GROUPS => {
+                        return Err(Error::ours(format!("the bus has {MAX_GROUPS} groups already")));
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
             groups.files.write(|opened| {
                 opened.keyspace(KEYSPACE)?.insert(key(topic, &group), next.to_be_bytes()).map_err(storage)
             })?;
             groups.dirty.store(true, Ordering::Relaxed);
-            of_topic.insert(group, next);
+            groups.lock().entry(topic).or_default().insert(group, next);
             Ok(())
         })
         .await

@@ -129,6 +129,8 @@ impl EmbeddedBus {
 
     /// Opens the files again after a failed write. Blocks.
     fn reopen(&self) -> Result<()> {
+        // What the failed files held may not have reached the disk.
+        self.dirty.store(true, Ordering::Relaxed);
         self.files.reopen(|opened| self.logs.values().try_for_each(|log| log.settle(opened)))
     }
 

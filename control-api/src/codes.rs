@@ -59,6 +59,7 @@ codes! {
     TooManyMessages "too_many_messages" UNPROCESSABLE_ENTITY "Too many messages in one request";
     InvalidMessage "invalid_message" UNPROCESSABLE_ENTITY "A message cannot be accepted";
     InvalidTime "invalid_time" UNPROCESSABLE_ENTITY "The time does not lie on the stream's timeline";
+    TooManyDownloads "too_many_downloads" TOO_MANY_REQUESTS "As many downloads are under way as there may be";
     TooManyEventStreams "too_many_event_streams" TOO_MANY_REQUESTS "As many event streams are open as there may be";
     Internal "internal" INTERNAL_SERVER_ERROR "crest failed";
     Unavailable "unavailable" SERVICE_UNAVAILABLE "Something that crest needs does not answer";

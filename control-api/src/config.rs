@@ -22,6 +22,8 @@ pub struct ApiConfig {
     pub max_event_streams: u32,
     /// Event streams that may be open at a time, of one organization.
     pub max_organization_event_streams: u32,
+    /// Clips and thumbnails that may be on their way at a time, of one organization.
+    pub max_organization_downloads: u32,
     /// How often new events are looked for while an event stream is open.
     pub event_poll: Span,
     /// After how long without an event a comment says that the stream is alive. Clients take a stream
@@ -49,6 +51,7 @@ impl Default for ApiConfig {
             max_webhooks: 200,
             max_event_streams: 256,
             max_organization_event_streams: 16,
+            max_organization_downloads: 64,
             event_poll: Span(Duration::from_millis(100)),
             event_heartbeat: Span::secs(15),
             early_tolerance: Span::secs(5),

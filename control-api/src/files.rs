@@ -8,6 +8,7 @@ use axum::http::header::{
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use crest_core::Error;
+use futures::StreamExt;
 use std::fs::Metadata;
 use std::io::{ErrorKind, SeekFrom};
 use std::path::{Component, Path, PathBuf};
@@ -20,6 +21,7 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::codes::Code;
+use crate::downloads::Download;
 use crate::problem::Problem;
 use crate::range::{Wanted, wanted};
 
@@ -60,6 +62,7 @@ pub async fn serve(
     media_type: &'static str,
     method: &Method,
     headers: &HeaderMap,
+    download: Download,
 ) -> Result<Response, Problem> {
     let path = locate(root, key)?;
     let (mut file, metadata) = match open(&path).await {
@@ -101,7 +104,12 @@ pub async fn serve(
     } else {
         let seek = file.seek(SeekFrom::Start(start)).await;
         seek.map_err(|e| Error::outside(format!("read {key}: {e}")))?;
-        Body::from_stream(ReaderStream::with_capacity(file.take(count), CHUNK))
+        let file = ReaderStream::with_capacity(file.take(count), CHUNK);
+        // Under way until its last byte.
+        Body::from_stream(file.map(move |part| {
+            let _ = &download;
+            part
+        }))
     };
     let mut response = (status, common, body).into_response();
     let answer = response.headers_mut();

@@ -1,5 +1,6 @@
 //! Highlights: lists, one, and what was made of it.
 
+use axum::Extension;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method};
@@ -14,6 +15,7 @@ use utoipa::IntoParams;
 use crate::Shared;
 use crate::auth::Tenant;
 use crate::codes::Code;
+use crate::downloads::Downloads;
 use crate::extract::Params;
 use crate::files::{self, Binary};
 use crate::names;
@@ -117,12 +119,14 @@ pub async fn get(State(api): State<Shared>, OwnHighlight(stored): OwnHighlight) 
     ))]
 pub async fn clip(
     State(api): State<Shared>,
+    Extension(downloads): Extension<Downloads>,
     OwnHighlight(stored): OwnHighlight,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = made(&stored, stored.clip.as_deref(), "clip")?;
-    files::serve(&api.objects_root, key, "video/mp4", &method, &headers).await
+    let download = downloads.begin(&stored.highlight.organization_id)?;
+    files::serve(&api.objects_root, key, "video/mp4", &method, &headers, download).await
 }
 
 /// Show a highlight's thumbnail
@@ -138,12 +142,14 @@ pub async fn clip(
     ))]
 pub async fn thumbnail(
     State(api): State<Shared>,
+    Extension(downloads): Extension<Downloads>,
     OwnHighlight(stored): OwnHighlight,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let key = made(&stored, stored.thumbnail.as_deref(), "thumbnail")?;
-    files::serve(&api.objects_root, key, "image/jpeg", &method, &headers).await
+    let download = downloads.begin(&stored.highlight.organization_id)?;
+    files::serve(&api.objects_root, key, "image/jpeg", &method, &headers, download).await
 }
 
 /// The object key of what was made of a highlight, or why there is none.

@@ -10,6 +10,7 @@ mod codes;
 mod config;
 mod deliveries;
 mod docs;
+mod downloads;
 mod event_hub;
 mod event_types;
 mod events;
@@ -85,12 +86,14 @@ pub(crate) type Shared = Arc<ApiState>;
 
 /// The whole API. Without handlers of its own: the caller binds and serves it.
 pub fn router(state: ApiState) -> axum::Router {
+    let downloads = downloads::Downloads::new(state.config.max_organization_downloads);
     let hub = event_hub::EventHub::new(state.store.clone(), &state.config);
     let state = Arc::new(state);
     let (routes, _) = described().split_for_parts();
     routes
         .fallback(nothing_here)
         .layer(Extension(hub))
+        .layer(Extension(downloads))
         .layer(DefaultBodyLimit::max(state.config.max_body_bytes))
         .layer(from_fn_with_state(state.clone(), auth::require_key))
         .layer(from_fn_with_state(state.clone(), limit_time))

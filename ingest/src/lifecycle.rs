@@ -12,6 +12,7 @@ use crest_core::{MediaTime, Result, Session};
 use crest_media::{KeyframePool, SegmenterConfig};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,9 @@ use crate::config::IngestConfig;
 use crate::feed::{Feed, Opening, SessionMedia};
 use crate::publish::{Delivery, Source};
 use crate::registry::Registry;
+
+/// Pause before what could not be kept is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What every feed uses.
 pub(crate) struct Shared {
@@ -110,8 +114,12 @@ impl Life {
                     // A publisher may have been admitted this instant.
                     if self.registry.close(&self.stream.id) {
                         let away = self.shared.ingest.reconnect.0.as_secs_f64();
-                        self.end_or_log(&format!("did not come back within {away} s")).await;
-                        break;
+                        if self.end_or_log(&format!("did not come back within {away} s")).await {
+                            break;
+                        }
+                        // The disk is full, perhaps: the stream is ended as soon as that can be kept.
+                        self.deadline = Some(Instant::now() + AGAIN);
+                        continue;
                     }
                     self.deadline = None;
                     continue;
@@ -245,12 +253,19 @@ impl Life {
             return;
         }
         self.deadline = Some(Instant::now() + self.shared.ingest.reconnect.0);
-        let stepped = self
-            .shared
-            .step(&self.stream, Some(session), StreamState::Interrupted, EventType::StreamInterrupted, Some(reason))
-            .await;
-        if let Err(error) = stepped {
-            tracing::error!(stream_id = %self.stream.id, %session, %error, "the interruption could not be noted");
+        loop {
+            let (to, event) = (StreamState::Interrupted, EventType::StreamInterrupted);
+            let Err(error) = self.shared.step(&self.stream, Some(session), to, event, Some(reason)).await else {
+                return;
+            };
+            let stream_id = &self.stream.id;
+            tracing::error!(%stream_id, session = session.number(), %error, "the interruption could not be noted");
+            let over = self.deadline.is_none_or(|deadline| Instant::now() >= deadline);
+            // After a shutdown the next start finds the stream live, and notes it then.
+            if !error.retryable || over || self.shared.shutdown.is_cancelled() {
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
         }
     }
 
@@ -260,10 +275,11 @@ impl Life {
         let _ = reply.send(self.end("stopped").await);
     }
 
-    async fn end_or_log(&mut self, reason: &str) {
-        if let Err(error) = self.end(reason).await {
-            tracing::error!(stream_id = %self.stream.id, %error, "the stream could not be ended; the next start tries again");
-        }
+    /// `false` where it may succeed later.
+    async fn end_or_log(&mut self, reason: &str) -> bool {
+        let Err(error) = self.end(reason).await else { return true };
+        tracing::error!(stream_id = %self.stream.id, %error, retryable = error.retryable, "the stream could not be ended");
+        !error.retryable
     }
 
     async fn end(&mut self, reason: &str) -> Result<()> {

@@ -36,7 +36,7 @@ pub async fn run(
     let router = crest_control_api::router(state);
     let shutdown = parts.shutdown;
     let http = &parts.config.http;
-    let bounds = Bounds { max_connections: http.max_connections, idle: http.idle };
+    let bounds = Bounds { max_connections: http.max_connections, idle: http.idle, stalled: http.stalled };
     let served = crate::http::serve(listener, router, bounds, shutdown.clone());
     let patience = async {
         shutdown.cancelled().await;

@@ -95,7 +95,18 @@ impl SqliteStore {
     /// Begins a transaction that may write. It takes the write lock at once, so that what it reads
     /// stays true until it commits.
     pub(crate) async fn write(&self) -> Result<Transaction<'static, Sqlite>> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(row::db)
+        match self.writer.begin_with("BEGIN IMMEDIATE").await {
+            // A COMMIT that failed for want of room was rolled back by SQLite itself, and sqlx still takes
+            // the connection to be in that transaction, for ever: another one takes its place.
+            Err(sqlx::Error::InvalidSavePointStatement | sqlx::Error::BeginFailed) => {
+                let stuck = self.writer.acquire().await.map_err(row::db)?;
+                if let Err(error) = stuck.close().await {
+                    tracing::warn!(%error, "a connection to the database that was stuck did not close");
+                }
+                self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(row::db)
+            }
+            begun => begun.map_err(row::db),
+        }
     }
 }
 

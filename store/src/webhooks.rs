@@ -160,13 +160,12 @@ impl Webhooks for SqliteStore {
                  (SELECT COUNT(*) FROM deliveries mine WHERE mine.organization_id = d.organization_id \
                   AND mine.state = 'pending' AND mine.leased_until > ?) AS leased \
                FROM endpoints e JOIN deliveries d ON d.endpoint_id = e.id AND d.state = 'pending' \
-               AND d.sequence = COALESCE( \
-                 (SELECT CASE WHEN head.next_attempt_at <= ? THEN head.sequence END FROM deliveries head \
-                  WHERE head.endpoint_id = e.id AND head.state = 'pending' \
-                  AND (head.attempts < ? OR head.created_at > ?) ORDER BY head.sequence LIMIT 1), \
-                 (SELECT aside.sequence FROM deliveries aside \
-                  WHERE aside.endpoint_id = e.id AND aside.state = 'pending' AND aside.attempts >= ? \
-                  AND aside.created_at <= ? AND aside.next_attempt_at <= ? ORDER BY aside.next_attempt_at, aside.sequence LIMIT 1)) \
+               AND d.sequence = ( \
+                 SELECT due.sequence FROM deliveries due WHERE due.endpoint_id = e.id AND due.state = 'pending' \
+                 AND due.next_attempt_at <= ? AND ((due.attempts >= ? AND due.created_at <= ?) OR due.sequence = ( \
+                   SELECT MIN(head.sequence) FROM deliveries head WHERE head.endpoint_id = e.id \
+                   AND head.state = 'pending' AND (head.attempts < ? OR head.created_at > ?))) \
+                 ORDER BY due.next_attempt_at, due.attempts, due.sequence LIMIT 1) \
                WHERE NOT EXISTS (SELECT 1 FROM deliveries busy WHERE busy.endpoint_id = e.id \
                  AND busy.state = 'pending' AND busy.leased_until > ?)) \
              WHERE turn + leased <= ? ORDER BY turn, next_attempt_at, id LIMIT ?",
@@ -177,7 +176,6 @@ impl Webhooks for SqliteStore {
         .bind(old.0)
         .bind(i64::from(order.attempts))
         .bind(old.0)
-        .bind(now.0)
         .bind(now.0)
         .bind(i64::from(order.per_organization))
         .bind(i64::from(limit))

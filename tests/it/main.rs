@@ -7,6 +7,7 @@ mod broadcast;
 mod data_dir;
 mod disk;
 mod doctor;
+mod downloads;
 mod feeds;
 mod garbage;
 mod harness;
