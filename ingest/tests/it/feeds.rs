@@ -180,3 +180,19 @@ async fn what_a_dead_process_left_live_ends_when_nobody_comes_back() {
     let signals = rig.bus.signals();
     assert!(matches!(signals[..], [(3, first), (3, SignalEntry::SessionEnd { .. })] if first == begins), "{signals:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_end_cannot_be_kept_is_ended_as_soon_as_it_can() {
+    let mut left = stream("str_a", crest_core::stream::SourceKind::Rtmp, StreamState::Interrupted);
+    left.session = Some(Session::new(1));
+    let store = std::sync::Arc::new(crate::support::memory::MemoryStore::with(vec![left]));
+    store.set_full(true);
+    let settings = Settings { reconnect: Span(Duration::from_millis(100)), ..Settings::default() };
+    let rig = Rig::start_with(settings, store.clone()).await;
+    // More than one attempt is patient for.
+    rig.until("attempts", |_| store.refused() >= 6).await;
+    assert_eq!(rig.store.state("str_a"), StreamState::Interrupted);
+    store.set_full(false);
+    rig.until_event("stream.ended", 1).await;
+    assert_eq!(rig.store.state("str_a"), StreamState::Ended);
+}

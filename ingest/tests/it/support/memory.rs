@@ -26,6 +26,8 @@ struct Rows {
     fragments: Vec<Fragment>,
     events: Vec<Event>,
     segments: Vec<StoredSegment>,
+    full: bool,
+    refused: u32,
 }
 
 #[derive(Default)]
@@ -34,6 +36,14 @@ pub struct MemoryStore(Mutex<Rows>);
 impl MemoryStore {
     pub fn with(streams: Vec<Stream>) -> Self {
         Self(Mutex::new(Rows { streams, ..Rows::default() }))
+    }
+    /// From now on, or no longer, no change of state can be kept.
+    pub fn set_full(&self, full: bool) {
+        self.0.lock().unwrap().full = full;
+    }
+    /// Changes of state that could not be kept.
+    pub fn refused(&self) -> u32 {
+        self.0.lock().unwrap().refused
     }
     pub fn set_segments(&self, segments: Vec<StoredSegment>) {
         self.0.lock().unwrap().segments = segments;
@@ -97,6 +107,10 @@ impl Streams for MemoryStore {
         events: &[Event],
     ) -> Result<bool> {
         let mut rows = self.0.lock().unwrap();
+        if rows.full {
+            rows.refused += 1;
+            return Err(Error::outside("the disk is full"));
+        }
         let stream = rows.streams.iter_mut().find(|s| s.id == *id).ok_or_else(|| Error::not_found("stream"))?;
         if stream.state == to {
             return Ok(false);
