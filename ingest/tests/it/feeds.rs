@@ -186,6 +186,12 @@ async fn a_stream_whose_end_cannot_be_kept_is_ended_as_soon_as_it_can() {
     let mut left = stream("str_a", crest_core::stream::SourceKind::Rtmp, StreamState::Interrupted);
     left.session = Some(Session::new(1));
     let store = std::sync::Arc::new(crate::support::memory::MemoryStore::with(vec![left]));
+    store.add_session(SessionRow {
+        stream_id: StreamId::from_raw("str_a"),
+        session: Session::new(1),
+        started_at: WallTime(0),
+        ended_at: None,
+    });
     store.set_full(true);
     let settings = Settings { reconnect: Span(Duration::from_millis(100)), ..Settings::default() };
     let rig = Rig::start_with(settings, store.clone()).await;
