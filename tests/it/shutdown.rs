@@ -175,8 +175,9 @@ fn sigterm_amid_everything_is_clean_and_nothing_is_lost() -> Result<()> {
 #[test]
 fn sigint_is_as_good_and_a_second_signal_ends_it_at_once() -> Result<()> {
     run(async {
-        let folder = tempfile::tempdir()?;
         for (again, code) in [("TERM", 143), ("INT", 130)] {
+            // With a log of its own, which tells of this stop alone.
+            let folder = tempfile::tempdir()?;
             let mut server = Server::start_with(folder.path(), &PATIENT).await?;
             let api = server.as_operator();
             let hanging = Moody::register(&api, Mood::Hanging).await?;
@@ -193,6 +194,7 @@ fn sigint_is_as_good_and_a_second_signal_ends_it_at_once() -> Result<()> {
             assert_eq!(ended.code(), Some(code), "{}", server.log_tail());
             drop((publisher, hanging));
         }
+        let folder = tempfile::tempdir()?;
         let mut server = Server::start(folder.path()).await?;
         signal("INT", server.pid()).await?;
         assert_eq!(tokio::time::timeout(STOP, server.ended()).await.context("it goes on")??.code(), Some(0));
