@@ -62,9 +62,10 @@ pub fn run(request: &Request) -> anyhow::Result<()> {
     if let Some(run) = &mut run {
         run.cut(&mut report, &results, &request.out)?;
     }
-    report.write(&request.out)?;
     signals::write(&results, &request.out.join("signals.parquet"))?;
     report::write(&report, &results, &request.out)?;
+    // Last, and whole or not at all: where it is, everything that it names is.
+    report.write(&request.out)?;
 
     for note in run.iter().flat_map(MediaRun::notes) {
         eprintln!("note: {note}");

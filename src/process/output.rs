@@ -73,7 +73,9 @@ impl Report {
         let path = out.join("highlights.json");
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+        let part = out.join(".highlights.json.part");
+        std::fs::write(&part, text).with_context(|| format!("cannot write {}", part.display()))?;
+        std::fs::rename(&part, &path).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
