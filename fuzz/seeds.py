@@ -161,6 +161,8 @@ def text_seeds():
     record = struct.pack(">HH", 1, 5) + b"str_apayload"
     seed("bus_record", "checked", b"\x85" + record)
     seed("bus_record", "unchecked", b"\x05" + record + b"12345678")
+    seed("bus_record", "traced", b"\x85" + struct.pack(">HH", 0x8001, 5) + b"str_a" + bytes(range(1, 25)) + b"payload")
+    seed("bus_record", "traced-by-nobody", b"\x85" + struct.pack(">HH", 0x8001, 5) + b"str_a" + bytes(24) + b"payload")
     fragment = '{"organization_id":"org_a","stream_id":"str_a","session":1,"object":"m/s.mp4","header_bytes":900,"offset":900,"bytes":5000,"start":0,"end":2000000000,"keyframe":true}'
     seed("bus_payload", "fragment", b"\5" + fragment.encode())
 

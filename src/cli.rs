@@ -20,9 +20,13 @@ pub enum Command {
         /// Changes the script: moments, decoys, loudness, lag, lengths
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// Which bus to run on
+        /// Which bus to run on; kafka: five processes on Kafka, PostgreSQL and S3
         #[arg(long, value_enum, default_value_t = BusKind::Embedded)]
         bus: BusKind,
+        /// With --bus kafka: the configuration (TOML) that names bus.brokers, database.url and storage.url;
+        /// without them the demo starts its own (`make setup` installs what that needs)
+        #[arg(long)]
+        config: Option<PathBuf>,
         /// Where the broadcast, the clips and the report go
         #[arg(long, default_value = "demo-out")]
         out: PathBuf,

@@ -1,12 +1,15 @@
 //! The data directory: made for its owner alone, held by one process, of a format this build knows.
 //! All of that is settled before anything in it is opened.
 //!
-//! Two small files say so: `LOCK`, which the process that uses the directory holds (the kernel lets
+//! Small files say so: `LOCK`, which the process that uses the directory holds (the kernel lets
 //! go of it however that process ends) and which names it, and `VERSION`, the number of the format.
 //! The database and the bus have versions of their own inside; this one is about the whole: which
-//! files there are and where they lie.
+//! files there are and where they lie. A third one, `instance`, names the process that the directory
+//! belongs to among those that share a database; it is made once, and a copy of the directory must not
+//! take it along.
 
 use anyhow::{Context, bail};
+use crest_core::instance::InstanceId;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -19,6 +22,7 @@ const STEPS: &[Step] = &[];
 type Step = fn(&Path) -> anyhow::Result<()>;
 
 const VERSION: &str = "VERSION";
+const INSTANCE: &str = "instance";
 /// Held by the process that uses the directory.
 pub const LOCK: &str = "LOCK";
 /// A directory without `VERSION` is of this format: the first releases wrote none.
@@ -29,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A data directory that is ours until this is dropped.
 #[derive(Debug)]
 pub struct DataDir {
+    /// Names this process, before and after its restarts.
+    pub instance: InstanceId,
     _lock: File,
 }
 
@@ -70,7 +76,28 @@ fn open_with(path: &Path, steps: &[Step]) -> anyhow::Result<DataDir> {
     if !path.join(VERSION).exists() {
         write_format(path, newest)?;
     }
-    Ok(DataDir { _lock: lock })
+    Ok(DataDir { instance: instance(path)?, _lock: lock })
+}
+
+/// The name of the process that the directory belongs to; drawn where there is none yet.
+fn instance(path: &Path) -> anyhow::Result<InstanceId> {
+    let file = path.join(INSTANCE);
+    match fs::read_to_string(&file) {
+        Ok(text) => {
+            let name = text.trim();
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            if !name.starts_with(InstanceId::PREFIX) || name.len() > 64 || !name.chars().all(plain) {
+                bail!("{} does not name an instance; remove it, and another name is drawn", file.display());
+            }
+            Ok(InstanceId::from_raw(name))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let drawn = InstanceId::draw();
+            write_whole(path, INSTANCE, drawn.as_str())?;
+            Ok(drawn)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+    }
 }
 
 /// The directory's format; `None` where it says none. Refuses what this build must not touch.
@@ -99,12 +126,16 @@ fn format_of(path: &Path, newest: u32) -> anyhow::Result<Option<u32>> {
     }
 }
 
-/// Whole or not at all, and on the disk.
 fn write_format(path: &Path, format: u32) -> anyhow::Result<()> {
-    let (file, part) = (path.join(VERSION), path.join("VERSION.part"));
+    write_whole(path, VERSION, &format.to_string())
+}
+
+/// A line in a file of its own: whole or not at all, and on the disk.
+fn write_whole(path: &Path, name: &str, line: &str) -> anyhow::Result<()> {
+    let (file, part) = (path.join(name), path.join(format!("{name}.part")));
     let write = || -> std::io::Result<()> {
         let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-        out.write_all(format!("{format}\n").as_bytes())?;
+        out.write_all(format!("{line}\n").as_bytes())?;
         out.sync_all()?;
         fs::rename(&part, &file)?;
         File::open(path)?.sync_all()
@@ -217,8 +248,21 @@ mod tests {
         let first = open(folder.path())?;
         let refused = refusal(folder.path(), STEPS);
         assert!(refused.contains(&format!("in use by crest (pid {})", std::process::id())), "{refused}");
+        let name = first.instance.clone();
         drop(first);
-        open(folder.path())?;
+        assert_eq!(open(folder.path())?.instance, name, "it keeps its name");
+        Ok(())
+    }
+
+    #[test]
+    fn each_directory_has_a_name_of_its_own_and_one_that_cannot_be_read_is_not_replaced() -> anyhow::Result<()> {
+        let (one, other) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        assert_ne!(open(one.path())?.instance, open(other.path())?.instance);
+        for wrong in ["", "ins_a/b", "host7"] {
+            fs::write(one.path().join(INSTANCE), wrong)?;
+            let refused = refusal(one.path(), STEPS);
+            assert!(refused.contains("does not name an instance"), "{wrong:?}: {refused}");
+        }
         Ok(())
     }
 }

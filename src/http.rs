@@ -37,8 +37,11 @@ pub struct Bounds {
     pub stalled: Span,
 }
 
+/// What answers a request that arrives now.
+pub type Routes = Arc<dyn Fn() -> Router + Send + Sync>;
+
 /// Serves until `shutdown`; requests that are being answered then are answered.
-pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, shutdown: CancellationToken) {
+pub async fn serve(listener: TcpListener, routes: Routes, bounds: Bounds, shutdown: CancellationToken) {
     let crowd = Crowd::new(bounds.max_connections);
     let connections = TaskTracker::new();
     loop {
@@ -68,7 +71,7 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, shutdo
                 continue;
             }
         };
-        let (router, shutdown) = (router.clone(), shutdown.clone());
+        let (routes, shutdown) = (Arc::clone(&routes), shutdown.clone());
         connections.spawn(async move {
             let place = Arc::new(Business {
                 place,
@@ -77,7 +80,7 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, shutdo
                 moved: Mutex::new(Instant::now()),
             });
             tokio::select! {
-                () = connection(socket, router, Arc::clone(&place), bounds.idle, shutdown) => {}
+                () = connection(socket, routes, Arc::clone(&place), bounds.idle, shutdown) => {}
                 () = make_room.cancelled() => {}
                 () = stalled(&place, bounds.stalled) => {
                     metrics::counter!("crest_http_connections_closed_total", "cause" => "stalled").increment(1);
@@ -103,12 +106,11 @@ async fn stalled(business: &Business, limit: Span) {
 }
 
 /// Serves one connection. What breaks it is the client's affair: it sees the connection close.
-async fn connection(socket: TcpStream, router: Router, place: Arc<Business>, idle: Span, shutdown: CancellationToken) {
-    let router = TowerToHyperService::new(router);
+async fn connection(socket: TcpStream, routes: Routes, place: Arc<Business>, idle: Span, shutdown: CancellationToken) {
     let requests = Arc::clone(&place);
     let service = service_fn(move |request: Request<Incoming>| {
         let answering = Answering::begin(&requests);
-        let response = router.call(request.map(Body::new));
+        let response = TowerToHyperService::new(routes()).call(request.map(Body::new));
         async move {
             let Ok(response) = response.await;
             Ok::<_, Infallible>(response.map(|body| Answer { body, answering }))

@@ -52,12 +52,12 @@ fn run(command: Command) -> anyhow::Result<bool> {
             let request = process::Request { input, out, chat, dimensions };
             process::run(&request).map(|()| true)
         }
-        Command::Demo { seed, bus, out } => {
+        Command::Demo { seed, bus, config, out } => {
             let bus = match bus {
-                cli::BusKind::Embedded => "embedded",
-                cli::BusKind::Kafka => "kafka",
+                cli::BusKind::Embedded => config::BusKind::Embedded,
+                cli::BusKind::Kafka => config::BusKind::Kafka,
             };
-            runtime()?.block_on(demo::run(demo::DemoOptions { seed, bus: bus.to_owned(), out }))
+            runtime()?.block_on(demo::run(demo::DemoOptions { seed, bus, config, out }))
         }
         Command::Eval { predictions, labels } => eval::run(&predictions, &labels).map(|()| true),
         Command::Listen { url, key, forward, types, after, secret, format } => {

@@ -3,7 +3,7 @@
 use crest_core::topic::Topic;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::frame::{decode, encode};
+use crate::embedded::frame::{decode, encode};
 
 /// A byte (which topic; bit 7: with the checksum that belongs to it), and the record.
 pub fn record(data: &[u8]) {

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use crate::Shared;
 use crate::codes::Code;
 use crate::config::ApiConfig;
-use crate::extract::Body;
+use crate::extract::{Body, Traced};
 use crate::names;
 use crate::openapi::tag;
 use crate::owned::OwnStream;
@@ -80,6 +80,7 @@ pub struct Accepted {
 pub async fn send(
     State(api): State<Shared>,
     OwnStream(stream): OwnStream,
+    Traced(trace): Traced,
     Body(batch): Body<ChatBatch>,
 ) -> Result<(StatusCode, Json<Accepted>), Problem> {
     let timeline = Timeline::current(&api, &stream).await?;
@@ -95,7 +96,7 @@ pub async fn send(
         let media = check(&message, &timeline, &api.config)
             .map_err(|wrong| Problem::new(Code::InvalidMessage, format!("messages[{index}]: {wrong}.")))?;
         let payload = placed(message, media, &timeline, &stream.organization_id).encode()?;
-        records.push(Record::new(Topic::ChatMessages, stream.id.clone(), payload));
+        records.push(Record::new(Topic::ChatMessages, stream.id.clone(), payload).traced(Some(trace)));
     }
     if !records.is_empty() {
         around(Stage::Chat, api.bus.append(Topic::ChatMessages, records)).await?;

@@ -64,6 +64,7 @@ codes! {
     Internal "internal" INTERNAL_SERVER_ERROR "crest failed";
     Unavailable "unavailable" SERVICE_UNAVAILABLE "Something that crest needs does not answer";
     NotReady "not_ready" SERVICE_UNAVAILABLE "crest is not ready";
+    NoIngest "no_ingest" SERVICE_UNAVAILABLE "Nobody takes feeds at the moment";
     Timeout "timeout" SERVICE_UNAVAILABLE "The answer took too long";
     StorageFull "storage_full" INSUFFICIENT_STORAGE "The server has no room for this";
 }

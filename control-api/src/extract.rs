@@ -6,7 +6,9 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use crest_core::trace::Trace;
 use serde::de::DeserializeOwned;
+use std::convert::Infallible;
 
 use crate::Shared;
 use crate::codes::Code;
@@ -89,5 +91,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
                 Err(Problem::new(Code::InvalidParameter, reason))
             }
         }
+    }
+}
+
+/// The trace that a request is part of: the caller's, where it sends a `traceparent`, else a new one.
+pub struct Traced(pub Trace);
+
+impl<S: Send + Sync> FromRequestParts<S> for Traced {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let sent = parts.headers.get("traceparent").and_then(|value| value.to_str().ok()?.parse::<Trace>().ok());
+        Ok(Self(sent.map_or_else(Trace::begin, Trace::step)))
     }
 }

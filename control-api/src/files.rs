@@ -1,13 +1,15 @@
-//! Stored files over HTTP: streamed from the disk, in parts where parts are asked for.
+//! Stored files over HTTP: streamed from the disk, in parts where parts are asked for; or a link to where
+//! they lie, in an object storage.
 
 use axum::body::Body;
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
-    IF_NONE_MATCH, IF_RANGE, RANGE,
+    IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE,
 };
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use crest_core::Error;
+use crest_core::objects::Method as Asked;
 use futures::StreamExt;
 use std::fs::Metadata;
 use std::io::{ErrorKind, SeekFrom};
@@ -20,6 +22,7 @@ use utoipa::openapi::schema::{KnownFormat, SchemaFormat, Type};
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
+use crate::Shared;
 use crate::codes::Code;
 use crate::downloads::Download;
 use crate::problem::Problem;
@@ -57,21 +60,18 @@ pub struct FileHeaders {
 
 /// Answers a GET or HEAD for the object `key`.
 pub async fn serve(
-    root: &Path,
+    api: &Shared,
     key: &str,
     media_type: &'static str,
     method: &Method,
     headers: &HeaderMap,
     download: Download,
 ) -> Result<Response, Problem> {
+    let Some(root) = api.objects.folder() else { return redirect(api, key, method).await };
     let path = locate(root, key)?;
     let (mut file, metadata) = match open(&path).await {
         Ok(opened) => opened,
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            let highlight_id = path.file_stem().and_then(|id| id.to_str());
-            tracing::warn!(highlight_id, object = key, "a highlight's file is gone");
-            return Err(Problem::new(Code::ClipNotAvailable, "The file is not stored any more."));
-        }
+        Err(e) if e.kind() == ErrorKind::NotFound => return Err(gone(key)),
         Err(e) => return Err(Error::outside(format!("read {key}: {e}")).into()),
     };
     let (length, tag) = (metadata.len(), etag(&metadata));
@@ -122,6 +122,27 @@ pub async fn serve(
         }
     }
     Ok(response)
+}
+
+/// Answers with a link to where the object lies. It is made anew each time, so nobody may keep the answer.
+async fn redirect(api: &Shared, key: &str, method: &Method) -> Result<Response, Problem> {
+    // What the settings of the storage have against it is the operator's business.
+    let ours = |error: Error| Problem::from(Error::outside(error.message));
+    if api.objects.size(key).await.map_err(ours)?.is_none() {
+        return Err(gone(key));
+    }
+    let asked = if method == Method::HEAD { Asked::Head } else { Asked::Get };
+    let link = api.objects.signed_url(key, asked, api.link_validity).await.map_err(ours)?;
+    let link = link.ok_or_else(|| Error::ours(format!("there is no link to {key}")))?;
+    let location = HeaderValue::try_from(link).map_err(|_| Error::ours(format!("the link to {key} is no address")))?;
+    let headers = [(LOCATION, location), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((StatusCode::TEMPORARY_REDIRECT, headers).into_response())
+}
+
+fn gone(key: &str) -> Problem {
+    let highlight_id = Path::new(key).file_stem().and_then(|id| id.to_str());
+    tracing::warn!(highlight_id, object = key, "a highlight's file is gone");
+    Problem::new(Code::ClipNotAvailable, "The file is not stored any more.")
 }
 
 /// Where an object lies; its key must not lead out of `root`.

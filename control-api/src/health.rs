@@ -4,8 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use crest_core::space::Room;
+use crest_core::store::SharedStore;
+use crest_core::units::Span;
 use serde::Serialize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use utoipa::ToSchema;
 
 use crate::Shared;
@@ -46,11 +49,22 @@ pub async fn healthz() -> Json<Health> {
             description = "`not_ready`: it is starting or stopping, or its database does not answer"),
     ))]
 pub async fn readyz(State(api): State<Shared>) -> Result<Json<Readiness>, Problem> {
-    if !api.ready.load(Ordering::Acquire) {
+    readiness(&api.ready, &api.store, api.config.ready_timeout, api.feeds.room()).await
+}
+
+/// Whether a process can do its work: it has started, and its database answers. A bus that is away is no
+/// reason: what it would take is kept meanwhile.
+pub(crate) async fn readiness(
+    ready: &AtomicBool,
+    store: &SharedStore,
+    limit: Span,
+    room: Room,
+) -> Result<Json<Readiness>, Problem> {
+    if !ready.load(Ordering::Acquire) {
         return Err(Problem::new(Code::NotReady, "The server is starting or stopping."));
     }
-    match tokio::time::timeout(api.config.ready_timeout.0, api.store.ping()).await {
-        Ok(Ok(())) => Ok(Json(Readiness { status: "ready", storage: api.feeds.room().name() })),
+    match tokio::time::timeout(limit.0, store.ping()).await {
+        Ok(Ok(())) => Ok(Json(Readiness { status: "ready", storage: room.name() })),
         Ok(Err(e)) => {
             tracing::warn!(error = %e, "the database does not answer");
             Err(Problem::new(Code::NotReady, "The database does not answer."))
@@ -63,5 +77,9 @@ pub async fn readyz(State(api): State<Shared>) -> Result<Json<Readiness>, Proble
 #[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = tag::SERVER,
     responses((status = 200, body = String, content_type = "text/plain", description = "Prometheus text format")))]
 pub async fn metrics(State(api): State<Shared>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (api.metrics)())
+    prometheus((api.metrics)())
+}
+
+pub(crate) fn prometheus(text: String) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

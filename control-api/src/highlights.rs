@@ -106,13 +106,17 @@ pub async fn get(State(api): State<Shared>, OwnHighlight(stored): OwnHighlight) 
 
 /// Play or download a highlight's clip
 ///
-/// One range of bytes may be asked for; where several are, the whole file is sent.
+/// One range of bytes may be asked for; where several are, the whole file is sent. Where clips lie in an
+/// object storage, the answer is a redirect to a link that is valid for a while and needs no key; it knows
+/// ranges as well.
 #[utoipa::path(get, path = "/v1/highlights/{id}/clip", operation_id = "getClip", tag = tag::HIGHLIGHTS,
     params(("id" = String, Path, description = "Id of the highlight"), files::FileHeaders),
     responses(
         (status = 200, body = Binary, content_type = "video/mp4", description = "The clip"),
         (status = 206, body = Binary, content_type = "video/mp4", description = "The bytes asked for"),
         (status = 304, description = "As it was"),
+        (status = 307, description = "It lies behind the link in `Location`, for a while",
+            headers(("Location" = String, description = "The link; whoever has it may read the file until it expires"))),
         (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "`clip_not_ready`"),
         (status = 416, body = ProblemBody, content_type = "application/problem+json",
             description = "`range_not_satisfiable`"),
@@ -126,16 +130,20 @@ pub async fn clip(
 ) -> Result<Response, Problem> {
     let key = made(&stored, stored.clip.as_deref(), "clip")?;
     let download = downloads.begin(&stored.highlight.organization_id)?;
-    files::serve(&api.objects_root, key, "video/mp4", &method, &headers, download).await
+    files::serve(&api, key, "video/mp4", &method, &headers, download).await
 }
 
 /// Show a highlight's thumbnail
+///
+/// As with clips, a redirect where thumbnails lie in an object storage.
 #[utoipa::path(get, path = "/v1/highlights/{id}/thumbnail", operation_id = "getThumbnail", tag = tag::HIGHLIGHTS,
     params(("id" = String, Path, description = "Id of the highlight"), files::FileHeaders),
     responses(
         (status = 200, body = Binary, content_type = "image/jpeg", description = "The thumbnail"),
         (status = 206, body = Binary, content_type = "image/jpeg", description = "The bytes asked for"),
         (status = 304, description = "As it was"),
+        (status = 307, description = "It lies behind the link in `Location`, for a while",
+            headers(("Location" = String, description = "The link; whoever has it may read the file until it expires"))),
         (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "`clip_not_ready`"),
         (status = 416, body = ProblemBody, content_type = "application/problem+json",
             description = "`range_not_satisfiable`"),
@@ -149,7 +157,7 @@ pub async fn thumbnail(
 ) -> Result<Response, Problem> {
     let key = made(&stored, stored.thumbnail.as_deref(), "thumbnail")?;
     let download = downloads.begin(&stored.highlight.organization_id)?;
-    files::serve(&api.objects_root, key, "image/jpeg", &method, &headers, download).await
+    files::serve(&api, key, "image/jpeg", &method, &headers, download).await
 }
 
 /// The object key of what was made of a highlight, or why there is none.

@@ -4,6 +4,7 @@
 //! a limit on time, the API key, and only then its route, the thing that the path names, and the body.
 
 mod auth;
+mod bare;
 mod chat;
 mod clock;
 mod codes;
@@ -42,17 +43,19 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use crest_core::bus::SharedBus;
 use crest_core::feeds::FeedControl;
+use crest_core::objects::SharedObjects;
 use crest_core::store::SharedStore;
 use crest_core::view::Links;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use bare::{BareState, Render, bare, starting};
 pub use codes::Code;
 pub use config::ApiConfig;
 use problem::Problem;
@@ -67,8 +70,10 @@ pub struct ApiState {
     pub bus: SharedBus,
     /// The running feeds.
     pub feeds: Arc<dyn FeedControl>,
-    /// The folder that object keys are relative to.
-    pub objects_root: PathBuf,
+    /// Where clips and thumbnails lie.
+    pub objects: SharedObjects,
+    /// How long a link to one of them is valid, where they lie elsewhere.
+    pub link_validity: Duration,
     /// How the API is reached from outside.
     pub links: Links,
     /// Renders the measurements in Prometheus' text format.

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::Shared;
 use crate::codes::Code;
-use crate::extract::OptionalBody;
+use crate::extract::{OptionalBody, Traced};
 use crate::openapi::tag;
 use crate::owned::OwnStream;
 use crate::problem::{Problem, ProblemBody};
@@ -59,6 +59,7 @@ pub struct MarkerView {
 pub async fn create(
     State(api): State<Shared>,
     OwnStream(stream): OwnStream,
+    Traced(trace): Traced,
     OptionalBody(new): OptionalBody<NewMarker>,
 ) -> Result<(StatusCode, Json<MarkerView>), Problem> {
     let new = new.unwrap_or_default();
@@ -80,7 +81,8 @@ pub async fn create(
         at: media,
         label: label.clone(),
     };
-    api.bus.append(Topic::Marks, vec![Record::new(Topic::Marks, stream.id.clone(), mark.encode()?)]).await?;
+    let record = Record::new(Topic::Marks, stream.id.clone(), mark.encode()?).traced(Some(trace));
+    api.bus.append(Topic::Marks, vec![record]).await?;
     let view = MarkerView {
         stream_id: stream.id.to_string(),
         session: timeline.session.number(),

@@ -93,7 +93,7 @@ pub struct StreamView {
 /// Where to publish a stream to.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Ingest {
-    /// Server and application: `Server` in OBS.
+    /// Server and application: `Server` in OBS. Null while no process takes feeds.
     #[schema(example = "rtmp://crest.example:1935/live")]
     rtmp_url: Option<String>,
     /// The secret that the publisher presents: `Stream Key` in OBS.
@@ -104,7 +104,12 @@ pub struct Ingest {
     srt_url: Option<String>,
 }
 
-fn view(api: &Shared, stream: &Stream) -> StreamView {
+/// Where publishers are sent to; asked once for all streams of an answer.
+async fn rtmp_url(api: &Shared) -> Result<Option<String>, Problem> {
+    Ok(api.feeds.rtmp_url().await?)
+}
+
+fn view(api: &Shared, stream: &Stream, rtmp_url: Option<&str>) -> StreamView {
     StreamView {
         id: stream.id.to_string(),
         name: stream.name.clone(),
@@ -112,7 +117,7 @@ fn view(api: &Shared, stream: &Stream) -> StreamView {
         state_reason: stream.state_reason.clone(),
         session: stream.session.map(|session| session.number()),
         ingest: Ingest {
-            rtmp_url: (stream.source == SourceKind::Rtmp).then(|| api.feeds.rtmp_url()),
+            rtmp_url: rtmp_url.filter(|_| stream.source == SourceKind::Rtmp).map(str::to_owned),
             stream_key: stream.stream_key.clone(),
             whip_url: None,
             srt_url: None,
@@ -133,7 +138,10 @@ fn view(api: &Shared, stream: &Stream) -> StreamView {
         headers(("Location" = String, description = "Path of the stream"))),
         (status = 507, body = ProblemBody, content_type = "application/problem+json",
             description = "`storage_full`: the server's disk is full; try again later",
-            headers(("Retry-After" = String, description = "Seconds")))))]
+            headers(("Retry-After" = String, description = "Seconds"))),
+        (status = 503, body = ProblemBody, content_type = "application/problem+json",
+            description = "`no_ingest`: no process takes feeds at the moment; `unavailable` or `timeout`: the same \
+                           request may succeed in a moment")))]
 pub async fn create(
     State(api): State<Shared>,
     Tenant(organization): Tenant,
@@ -167,6 +175,13 @@ pub async fn create(
         )
         .header(RETRY_AFTER, HeaderValue::from_static(AGAIN_SECONDS)));
     }
+    let rtmp_url = rtmp_url(&api).await?.ok_or_else(|| {
+        Problem::new(
+            Code::NoIngest,
+            "There is no process with the role 'ingest' that a stream could be published to; start one, or set \
+             rtmp.public_url. Nothing was created.",
+        )
+    })?;
     let now = now();
     let stream = Stream {
         id: StreamId::draw(),
@@ -178,12 +193,17 @@ pub async fn create(
         state: StreamState::Created,
         state_reason: None,
         session: None,
+        instance: None,
         created_at: now,
         updated_at: now,
     };
     api.store.create_stream(&stream).await?;
     tracing::info!(stream_id = %stream.id, organization_id = %stream.organization_id, "stream created");
-    Ok((StatusCode::CREATED, [(LOCATION, format!("/v1/streams/{}", stream.id))], Json(view(&api, &stream))))
+    Ok((
+        StatusCode::CREATED,
+        [(LOCATION, format!("/v1/streams/{}", stream.id))],
+        Json(view(&api, &stream, Some(&rtmp_url))),
+    ))
 }
 
 /// List streams, newest first
@@ -195,22 +215,25 @@ pub async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Json<List<StreamView>>, Problem> {
     let page = STREAMS.page(params.limit, params.cursor.as_deref(), api.config.max_page)?;
+    let rtmp_url = rtmp_url(&api).await?;
     let paged = api.store.streams(&organization.id, &page).await;
-    STREAMS.answer(&page, paged, |stream| view(&api, stream))
+    STREAMS.answer(&page, paged, |stream| view(&api, stream, rtmp_url.as_deref()))
 }
 
 /// Show a stream
 #[utoipa::path(get, path = "/v1/streams/{id}", operation_id = "getStream", tag = tag::STREAMS,
     params(("id" = String, Path, description = "Id of the stream")),
     responses((status = 200, body = StreamView, description = "The stream")))]
-pub async fn get(State(api): State<Shared>, OwnStream(stream): OwnStream) -> Json<StreamView> {
-    Json(view(&api, &stream))
+pub async fn get(State(api): State<Shared>, OwnStream(stream): OwnStream) -> Result<Json<StreamView>, Problem> {
+    let rtmp_url = rtmp_url(&api).await?;
+    Ok(Json(view(&api, &stream, rtmp_url.as_deref())))
 }
 
 /// Stop a stream
 ///
 /// Disconnects the publisher and ends the stream for good. Stopping a stream that is over changes
-/// nothing.
+/// nothing. Where the process that has the feed does not answer in time, the answer is `unavailable`; the
+/// stream is stopped later all the same.
 #[utoipa::path(post, path = "/v1/streams/{id}/stop", operation_id = "stopStream", tag = tag::STREAMS,
     params(("id" = String, Path, description = "Id of the stream")),
     responses(
@@ -218,7 +241,8 @@ pub async fn get(State(api): State<Shared>, OwnStream(stream): OwnStream) -> Jso
         (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "Not possible now"),
     ))]
 pub async fn stop(State(api): State<Shared>, OwnStream(stream): OwnStream) -> Result<Json<StreamView>, Problem> {
-    api.feeds.stop(&stream.id).await?;
+    api.feeds.stop(&stream).await?;
     let stopped = api.store.stream(&stream.organization_id, &stream.id).await?;
-    Ok(Json(view(&api, &stopped.unwrap_or(stream))))
+    let rtmp_url = rtmp_url(&api).await?;
+    Ok(Json(view(&api, &stopped.unwrap_or(stream), rtmp_url.as_deref())))
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{EventId, OrganizationId, StreamId};
 use crate::time::{Session, WallTime};
+use crate::trace::Trace;
 
 /// The types of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -124,6 +125,9 @@ pub struct Event {
     pub score: Option<f64>,
     /// The body's `data`, without the endpoint's `sequence`.
     pub data: serde_json::Value,
+    /// What it follows from; no part of its body.
+    #[serde(skip)]
+    pub trace: Option<Trace>,
 }
 
 impl Event {
@@ -149,6 +153,7 @@ impl Event {
             session: None,
             score: None,
             data,
+            trace: None,
         }
     }
 

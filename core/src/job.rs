@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{JobId, OrganizationId};
+use crate::time::WallTime;
+use crate::trace::Trace;
 
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,7 +65,7 @@ impl JobState {
 }
 
 /// One piece of background work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// Derived from kind and subject.
     pub id: JobId,
@@ -75,4 +77,8 @@ pub struct Job {
     pub subject: String,
     /// Attempts so far, this one included.
     pub attempt: u32,
+    /// When the lease runs out. It tells this lease from a later one.
+    pub leased_until: WallTime,
+    /// What it follows from.
+    pub trace: Option<Trace>,
 }

@@ -1,14 +1,10 @@
 //! Signals, and the log that fusion is a function of.
 
-use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, StringArray, UInt64Array};
-use arrow_schema::{DataType, Field};
-use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+mod payload;
 
-use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
 use crate::id::OrganizationId;
-use crate::ipc;
 use crate::time::{Bucket, MediaTime, Session, WallTime};
 
 /// What a signal is measured on.
@@ -34,9 +30,6 @@ impl Modality {
             Self::Video => "video",
             Self::Chat => "chat",
         }
-    }
-    fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|m| m.name() == name)
     }
 }
 
@@ -142,9 +135,6 @@ impl Signal {
     }
 }
 
-/// The `name` of a session start without media.
-const CHAT_ONLY: &str = "chat";
-
 /// One entry of the signals log.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum SignalEntry {
@@ -155,7 +145,8 @@ pub enum SignalEntry {
         /// Whether there are pictures or sound, by which time passes; else chat is the clock.
         media: bool,
     },
-    /// A value; a later one for the same bucket and signal replaces it.
+    /// A value. A later one for the same bucket and signal replaces it; of what chat counts, which only
+    /// rises, the largest stands.
     Value {
         /// The bucket.
         bucket: Bucket,
@@ -194,105 +185,9 @@ pub struct SignalBatch {
     pub entries: Vec<SignalEntry>,
 }
 
-impl SignalBatch {
-    /// As the payload of `signals`: columns `kind`, `name`, `bucket`, `value`, `time`.
-    pub fn encode(&self) -> Result<Vec<u8>> {
-        type Row = (&'static str, Option<&'static str>, Option<u64>, Option<f64>, Option<i64>);
-        let rows = self.entries.iter().map(|entry| -> Row {
-            match *entry {
-                SignalEntry::SessionStart { wall, media } => {
-                    ("session_start", (!media).then_some(CHAT_ONLY), None, None, Some(wall.0))
-                }
-                SignalEntry::Value { bucket, signal, value } => {
-                    ("value", Some(signal.name()), Some(bucket.index()), Some(value), None)
-                }
-                SignalEntry::Watermark { modality, to } => {
-                    ("watermark", Some(modality.name()), None, None, Some(to.nanos()))
-                }
-                SignalEntry::Mark { at } => ("mark", None, None, None, Some(at.nanos())),
-                SignalEntry::SessionEnd { at } => ("session_end", None, None, None, Some(at.nanos())),
-            }
-        });
-        let rows: Vec<Row> = rows.collect();
-        let field = |name: &str, kind: DataType| Field::new(name, kind, true);
-        ipc::encode(
-            &self.organization_id,
-            self.session,
-            vec![
-                (
-                    field("kind", DataType::Utf8),
-                    Arc::new(rows.iter().map(|r| Some(r.0)).collect::<StringArray>()) as ArrayRef,
-                ),
-                (field("name", DataType::Utf8), Arc::new(rows.iter().map(|r| r.1).collect::<StringArray>())),
-                (field("bucket", DataType::UInt64), Arc::new(rows.iter().map(|r| r.2).collect::<UInt64Array>())),
-                (field("value", DataType::Float64), Arc::new(rows.iter().map(|r| r.3).collect::<Float64Array>())),
-                (field("time", DataType::Int64), Arc::new(rows.iter().map(|r| r.4).collect::<Int64Array>())),
-            ],
-        )
-    }
-
-    /// From the payload of `signals`.
-    pub fn decode(payload: &[u8]) -> Result<Self> {
-        let decoded = ipc::decode(payload)?;
-        let kind = decoded.string("kind")?;
-        let name = decoded.string("name")?;
-        let bucket = decoded.primitive::<UInt64Type>("bucket")?;
-        let value = decoded.primitive::<Float64Type>("value")?;
-        let time = decoded.primitive::<Int64Type>("time")?;
-        let missing = || Error::outside("a signals entry lacks a column that its kind needs");
-        let mut entries = Vec::with_capacity(decoded.batch.num_rows());
-        for row in 0..decoded.batch.num_rows() {
-            let time = ipc::cell(time, row);
-            let name = name.is_valid(row).then(|| name.value(row));
-            entries.push(match kind.is_valid(row).then(|| kind.value(row)).ok_or_else(missing)? {
-                "session_start" => SignalEntry::SessionStart {
-                    wall: WallTime(time.ok_or_else(missing)?),
-                    media: name != Some(CHAT_ONLY),
-                },
-                "value" => {
-                    let name = name.ok_or_else(missing)?;
-                    let value = ipc::cell(value, row).filter(|v| v.is_finite()).ok_or_else(missing)?;
-                    SignalEntry::Value {
-                        bucket: Bucket::new(ipc::cell(bucket, row).ok_or_else(missing)?),
-                        signal: Signal::parse(name)
-                            .ok_or_else(|| Error::outside(format!("unknown signal '{name}'")))?,
-                        value,
-                    }
-                }
-                "watermark" => SignalEntry::Watermark {
-                    modality: name.and_then(Modality::parse).ok_or_else(missing)?,
-                    to: MediaTime::from_nanos(time.ok_or_else(missing)?),
-                },
-                "mark" => SignalEntry::Mark { at: MediaTime::from_nanos(time.ok_or_else(missing)?) },
-                "session_end" => SignalEntry::SessionEnd { at: MediaTime::from_nanos(time.ok_or_else(missing)?) },
-                other => return Err(Error::outside(format!("unknown signals entry '{other}'"))),
-            });
-        }
-        Ok(Self { organization_id: decoded.organization, session: decoded.session, entries })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_log_survives_the_bus() -> Result<()> {
-        let batch = SignalBatch {
-            organization_id: OrganizationId::from_raw("org_a"),
-            session: Session::new(2),
-            entries: vec![
-                SignalEntry::SessionStart { wall: WallTime(1_795_000_000_000), media: true },
-                SignalEntry::SessionStart { wall: WallTime(0), media: false },
-                SignalEntry::Value { bucket: Bucket::new(7), signal: Signal::ChatRate, value: 0.1 + 0.2 },
-                SignalEntry::Watermark { modality: Modality::Audio, to: MediaTime::from_millis(4000) },
-                SignalEntry::Mark { at: MediaTime::from_millis(1) },
-                SignalEntry::SessionEnd { at: MediaTime::from_millis(9000) },
-            ],
-        };
-        assert_eq!(SignalBatch::decode(&batch.encode()?)?, batch);
-        Ok(())
-    }
 
     #[test]
     fn the_catalogue_is_in_the_order_of_the_signals() {

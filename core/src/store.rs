@@ -8,15 +8,17 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::bus::Position;
+use crate::bus::Partition;
 use crate::error::Result;
 use crate::event::Event;
 use crate::highlight::{Decision, HighlightState, StoredHighlight};
-use crate::id::{EndpointId, EventId, HighlightId, JobId, OrganizationId, StreamId, WebhookId};
+use crate::id::{EndpointId, EventId, HighlightId, JobId, OrganizationId, StreamId};
+use crate::instance::{Instance, InstanceId};
 use crate::job::{Job, JobKind};
 use crate::segment::Fragment;
 use crate::stream::{SessionRow, Stream, StreamState};
 use crate::time::{MediaTime, Session, WallTime};
+use crate::trace::Trace;
 use crate::webhook::{AttemptOutcome, Delivery, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
 
 /// Which part of a list is wanted.
@@ -74,17 +76,19 @@ pub trait Streams: Send + Sync {
     /// All tenants' streams in one of these states.
     async fn streams_in(&self, states: &[StreamState]) -> Result<Vec<Stream>>;
     /// Moves a stream to `to` if that is legal, keeps the step in its history, and commits `events`
-    /// with it. `false`, and nothing changed, where the stream is there already.
+    /// with it. `false`, and nothing changed, where the stream is there already. With a `session`, only
+    /// while that is the stream's latest: later on somebody else feeds it, and the step is a conflict.
     async fn transition_stream(
         &self,
         id: &StreamId,
+        session: Option<Session>,
         to: StreamState,
         reason: Option<&str>,
         now: WallTime,
         events: &[Event],
     ) -> Result<bool>;
-    /// Allocates the stream's next session; every earlier one is over.
-    async fn start_session(&self, id: &StreamId, started_at: WallTime) -> Result<Session>;
+    /// Allocates the stream's next session, fed by `instance`; every earlier one is over.
+    async fn start_session(&self, id: &StreamId, started_at: WallTime, instance: &InstanceId) -> Result<Session>;
     /// Notes where a session ended.
     async fn end_session(&self, id: &StreamId, session: Session, ended_at: MediaTime) -> Result<()>;
     /// A stream's sessions, oldest first.
@@ -125,30 +129,82 @@ pub struct StoredSegment {
     pub ended_at: WallTime,
 }
 
-/// Fusion's memory of one stream at a position of the signals log.
+/// Fusion's memory of one stream at an offset of its partition of the signals log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// The stream.
     pub stream_id: StreamId,
-    /// The last position that is in the state.
-    pub position: Position,
+    /// The last offset that is in the state.
+    pub offset: u64,
     /// Version of the state's encoding.
     pub version: u32,
     /// The state.
     pub state: Vec<u8>,
 }
 
-/// What fusion commits at once: decisions with their events, and the state they left behind.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// The right to commit what follows from a partition of the signals log. There is one at a time: a later
+/// one makes an earlier one void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The partition.
+    pub partition: Partition,
+    /// Counts the claims to it from 1.
+    pub epoch: u64,
+}
+
+/// What was committed from a partition of the signals log before it was claimed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claimed {
+    /// The claim.
+    pub claim: Claim,
+    /// Every snapshot of the partition's streams, by stream id.
+    pub snapshots: Vec<Snapshot>,
+    /// The offset up to and with which nothing needs to be read again.
+    pub offset: Option<u64>,
+}
+
+/// A decision, and what goes with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decided {
+    /// The decision.
+    pub decision: Decision,
+    /// The event that tells it, if one does.
+    pub event: Option<Event>,
+    /// What it follows from.
+    pub trace: Option<Trace>,
+}
+
+/// What fusion commits at once from one partition: decisions with their events, and the state they left
+/// behind.
+#[derive(Debug, Clone, PartialEq)]
 pub struct FusionCommit {
-    /// Decisions in order, each with the event that tells it, if one does.
-    pub decisions: Vec<(Decision, Option<Event>)>,
+    /// In whose right.
+    pub claim: Claim,
+    /// Decisions in order.
+    pub decisions: Vec<Decided>,
     /// Snapshots to keep, replacing those of the same stream.
     pub snapshots: Vec<Snapshot>,
     /// Streams that are over and whose snapshots can go.
     pub finished: Vec<StreamId>,
-    /// Every record of the signals log up to and with this position is in a snapshot or over.
-    pub position: Option<Position>,
+    /// Every record of the partition up to and with this offset is in a snapshot or over.
+    pub offset: Option<u64>,
+}
+
+impl FusionCommit {
+    /// With nothing in it yet.
+    pub fn new(claim: Claim) -> Self {
+        Self { claim, decisions: Vec::new(), snapshots: Vec::new(), finished: Vec::new(), offset: None }
+    }
+}
+
+/// What became of a commit of fusion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Committed {
+    /// It is kept.
+    Kept,
+    /// Nothing was changed: somebody else has claimed the partition since.
+    Fenced,
 }
 
 /// Which highlights are wanted.
@@ -176,12 +232,13 @@ pub struct ClipResult {
 /// Highlights, and fusion's memory.
 #[async_trait]
 pub trait Highlights: Send + Sync {
+    /// Claims a partition of the signals log for `instance` and returns what was committed from it. What
+    /// is committed in the right of an earlier claim is refused from now on.
+    async fn claim_partition(&self, partition: Partition, instance: &InstanceId, now: WallTime) -> Result<Claimed>;
     /// Commits decisions, their events in the outbox, clip jobs for what is final, and snapshots, in
     /// one transaction. A decision that is there already (same id and revision, or a later one) and
     /// its event are left as they are.
-    async fn commit_fusion(&self, commit: &FusionCommit, now: WallTime) -> Result<()>;
-    /// Every snapshot, and the position up to which nothing needs to be read again.
-    async fn fusion_state(&self) -> Result<(Vec<Snapshot>, Option<Position>)>;
+    async fn commit_fusion(&self, commit: &FusionCommit, now: WallTime) -> Result<Committed>;
     /// One highlight of a tenant.
     async fn highlight(&self, organization: &OrganizationId, id: &HighlightId) -> Result<Option<StoredHighlight>>;
     /// A tenant's highlights, newest first.
@@ -199,12 +256,13 @@ pub trait Jobs: Send + Sync {
     /// Takes a job that is due, or whose worker's lease ran out, and leases it until `until`.
     async fn lease_job(&self, kind: JobKind, now: WallTime, until: WallTime) -> Result<Option<Job>>;
     /// Puts a job back for `at`. Where nothing was attempted, because something is still waited for,
-    /// the attempt is not counted.
-    async fn requeue_job(&self, id: &JobId, at: WallTime, reason: &str, attempted: bool) -> Result<()>;
-    /// Marks a clip job done, its highlight ready, and commits the event.
-    async fn finish_clip(&self, id: &JobId, result: &ClipResult, event: &Event) -> Result<()>;
-    /// Marks a clip job and its highlight failed, and commits the event.
-    async fn fail_clip(&self, id: &JobId, reason: &str, event: &Event) -> Result<()>;
+    /// the attempt is not counted. Nothing happens where another worker has leased it since.
+    async fn requeue_job(&self, job: &Job, at: WallTime, reason: &str, attempted: bool) -> Result<()>;
+    /// Marks a clip job done, its highlight ready, and commits the event. Nothing happens where it is done.
+    async fn finish_clip(&self, job: &Job, result: &ClipResult, event: &Event) -> Result<()>;
+    /// Marks a clip job and its highlight failed, and commits the event. Nothing happens where another
+    /// worker has leased it since.
+    async fn fail_clip(&self, job: &Job, reason: &str, event: &Event) -> Result<()>;
     /// Marks a job not wanted any more.
     async fn cancel_job(&self, id: &JobId, reason: &str) -> Result<()>;
 }
@@ -238,8 +296,9 @@ pub trait Webhooks: Send + Sync {
         limit: u32,
         order: &DeliveryOrder,
     ) -> Result<Vec<LeasedDelivery>>;
-    /// Notes how an attempt went and gives the lease back.
-    async fn finish_attempt(&self, id: &WebhookId, outcome: &AttemptOutcome, now: WallTime) -> Result<()>;
+    /// Notes how an attempt went and gives the lease back. Nothing happens where another worker has leased
+    /// it since.
+    async fn finish_attempt(&self, leased: &LeasedDelivery, outcome: &AttemptOutcome, now: WallTime) -> Result<()>;
     /// Deliveries still to be sent, and when the oldest of them was committed.
     async fn outbox_depth(&self) -> Result<(u64, Option<WallTime>)>;
 }
@@ -290,9 +349,20 @@ pub trait Upkeep: Send + Sync {
     async fn prune(&self, before: WallTime, limit: u32) -> Result<Pruned>;
 }
 
+/// The processes that share the store.
+#[async_trait]
+pub trait Instances: Send + Sync {
+    /// Notes that a process is there, and what it does.
+    async fn beat(&self, instance: &Instance) -> Result<()>;
+    /// Every process that was heard of, by id.
+    async fn instances(&self) -> Result<Vec<Instance>>;
+    /// Forgets a process that was not heard of since `before`, unless a stream that goes on is its own.
+    async fn forget_instances(&self, before: WallTime) -> Result<u64>;
+}
+
 /// The whole store.
 #[async_trait]
-pub trait Store: Tenants + Streams + MediaIndex + Highlights + Jobs + Webhooks + Events + Upkeep {
+pub trait Store: Tenants + Streams + MediaIndex + Highlights + Jobs + Webhooks + Events + Instances + Upkeep {
     /// Answers when the database does.
     async fn ping(&self) -> Result<()>;
     /// Frees what a process that is gone had leased, where the database belongs to one process at a
@@ -300,6 +370,8 @@ pub trait Store: Tenants + Streams + MediaIndex + Highlights + Jobs + Webhooks +
     async fn take_over(&self) -> Result<()> {
         Ok(())
     }
+    /// Waits for what is running and closes the connections. Not needed for anything to be kept.
+    async fn close(&self);
 }
 
 /// A shared store.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{OrganizationId, StreamId};
+use crate::instance::InstanceId;
 use crate::time::{MediaTime, Session, WallTime};
 
 /// `created -> live <-> interrupted -> ended | failed`.
@@ -87,6 +88,8 @@ pub struct Stream {
     pub state_reason: Option<String>,
     /// The latest session, if there was one.
     pub session: Option<Session>,
+    /// The process that feeds or fed it.
+    pub instance: Option<InstanceId>,
     /// When it was created.
     pub created_at: WallTime,
     /// When its state changed last.

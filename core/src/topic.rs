@@ -1,5 +1,13 @@
 //! The topics of the bus.
 
+/// Names of consumer groups: the roles that read.
+pub mod group {
+    /// The analyzers.
+    pub const ANALYZE: &str = "analyze";
+    /// Fusion.
+    pub const FUSE: &str = "fuse";
+}
+
 /// A topic: what it carries, whether it is durable, and its schema version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Topic {
@@ -55,6 +63,15 @@ impl Topic {
     /// Whether its records must survive a crash. The others are rings that drop their oldest.
     pub const fn durable(self) -> bool {
         !matches!(self, Topic::MediaVideo | Topic::MediaAudio)
+    }
+
+    /// The consumer groups that read it.
+    pub const fn groups(self) -> &'static [&'static str] {
+        match self {
+            Topic::MediaVideo | Topic::MediaAudio | Topic::ChatMessages | Topic::Marks => &[group::ANALYZE],
+            Topic::Signals => &[group::FUSE],
+            _ => &[],
+        }
     }
 
     /// The schema version that this build writes and the newest it reads.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::EventType;
 use crate::id::{EndpointId, EventId, OrganizationId, WebhookId};
 use crate::time::WallTime;
+use crate::trace::Trace;
 
 /// An address that a tenant wants events sent to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -113,6 +114,10 @@ pub struct LeasedDelivery {
     pub delivery: Delivery,
     /// Where to send it and how to sign it.
     pub endpoint: Endpoint,
+    /// When the lease runs out. It tells this lease from a later one.
+    pub leased_until: WallTime,
+    /// What it follows from.
+    pub trace: Option<Trace>,
 }
 
 /// How an attempt went.

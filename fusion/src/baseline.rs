@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::packed::{self, Packed, Packer, Unpacker};
+
 /// Bins of the histogram.
 const BINS: usize = 256;
 
@@ -25,7 +27,43 @@ pub struct Baseline {
     weight: f64,
     total: f64,
     count: u64,
-    bins: Vec<f64>,
+    #[serde(with = "packed")]
+    bins: Bins,
+}
+
+/// The histogram. Most signals stay within a small part of their range.
+#[derive(Debug, Clone, PartialEq)]
+struct Bins {
+    weights: Box<[f64; BINS]>,
+    /// Below this one all are empty.
+    lowest: usize,
+}
+
+impl Default for Bins {
+    fn default() -> Self {
+        Self { weights: Box::new([0.0; BINS]), lowest: BINS }
+    }
+}
+
+impl Packed for Bins {
+    fn pack(&self, packer: &mut Packer) {
+        let filled = || self.weights.iter().enumerate().filter(|(_, weight)| **weight != 0.0);
+        packer.whole(filled().count() as u64);
+        for (index, weight) in filled() {
+            packer.whole(index as u64);
+            packer.number(*weight);
+        }
+    }
+
+    fn unpack(unpacker: &mut Unpacker) -> Option<Self> {
+        let mut bins = Self::default();
+        for _ in 0..unpacker.whole()? {
+            let index = usize::try_from(unpacker.whole()?).ok()?;
+            *bins.weights.get_mut(index)? = unpacker.number()?;
+            bins.lowest = bins.lowest.min(index);
+        }
+        Some(bins)
+    }
 }
 
 impl Baseline {
@@ -41,7 +79,7 @@ impl Baseline {
             weight: 1.0,
             total: 0.0,
             count: 0,
-            bins: vec![0.0; BINS],
+            bins: Bins::default(),
         }
     }
 
@@ -51,8 +89,8 @@ impl Baseline {
         if self.count < WARM_UP {
             return 0.0;
         }
-        let median = self.quantile(0.5);
-        let spread = (median - self.quantile(0.25)).min(self.quantile(0.75) - median) / 0.6745;
+        let [low, median, high] = self.quantiles([0.25, 0.5, 0.75]);
+        let spread = (median - low).min(high - median) / 0.6745;
         let z = (value - median) / spread.max(self.floor);
         let square = z.max(0.0).powi(2);
         square / (square + self.half.powi(2))
@@ -62,27 +100,36 @@ impl Baseline {
     pub fn add(&mut self, value: f64) {
         let index = ((value - self.low) / self.width).clamp(0.0, (BINS - 1) as f64) as usize;
         self.weight *= self.growth;
-        self.bins[index] += self.weight;
+        self.bins.weights[index] += self.weight;
+        self.bins.lowest = self.bins.lowest.min(index);
         self.total += self.weight;
         self.count += 1;
         if self.weight > 1e12 {
             let scale = 1.0 / self.weight;
-            self.bins.iter_mut().for_each(|b| *b *= scale);
+            self.bins.weights.iter_mut().for_each(|b| *b *= scale);
             self.total *= scale;
             self.weight = 1.0;
         }
     }
 
-    /// The value below which a share `q` of the past lies, interpolated within its bin.
-    fn quantile(&self, q: f64) -> f64 {
-        let mut left = q * self.total;
-        for (index, weight) in self.bins.iter().enumerate() {
-            if *weight > 0.0 && left <= *weight {
-                return self.low + (index as f64 + left / weight) * self.width;
+    /// The values below which such shares of the past lie, interpolated within their bins.
+    fn quantiles<const N: usize>(&self, shares: [f64; N]) -> [f64; N] {
+        let mut left = shares.map(|share| share * self.total);
+        let mut found = [self.low + BINS as f64 * self.width; N];
+        let (mut open, mut missing) = ([true; N], N);
+        for (index, weight) in self.bins.weights.iter().enumerate().skip(self.bins.lowest) {
+            for n in 0..N {
+                if open[n] && *weight > 0.0 && left[n] <= *weight {
+                    found[n] = self.low + (index as f64 + left[n] / weight) * self.width;
+                    (open[n], missing) = (false, missing - 1);
+                }
+                left[n] -= weight;
             }
-            left -= weight;
+            if missing == 0 {
+                break;
+            }
         }
-        self.low + BINS as f64 * self.width
+        found
     }
 }
 

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::dimensions::{DimensionSet, Evaluation};
+use crate::marks::Marks;
 use crate::moments::{Span, ticks};
+use crate::packed;
 
 /// A moment is shown from this long before its entry: the window smooths its rise.
 const LEAD: MediaTime = MediaTime::from_millis(1000);
@@ -38,15 +40,14 @@ pub struct Decider {
     open: Vec<Open>,
     /// The last final moment.
     last: Option<Span>,
-    /// The last marked instant that became one.
-    #[serde(default)]
-    marked: Option<Bucket>,
+    #[serde(with = "packed")]
+    marks: Marks,
 }
 
 impl Decider {
     /// For a new session.
     pub fn new(organization_id: OrganizationId, stream_id: StreamId, session: Session) -> Self {
-        Self { organization_id, stream_id, session, open: Vec::new(), last: None, marked: None }
+        Self { organization_id, stream_id, session, open: Vec::new(), last: None, marks: Marks::default() }
     }
 
     /// The fast score entered a moment.
@@ -126,15 +127,23 @@ impl Decider {
         self.withdraw(out, "not_confirmed", |_| true);
     }
 
+    /// Whether that mark was decided before.
+    pub fn knows(&self, at: MediaTime) -> bool {
+        self.marks.knows(at)
+    }
+
     /// A person marked an instant: a highlight of its own, unless one covers it.
     pub fn mark(&mut self, set: &DimensionSet, at: MediaTime, out: &mut Vec<Decision>) {
+        if self.knows(at) {
+            return;
+        }
         let bucket = at.bucket();
         let covered = self.open.iter().any(|o| o.entry <= bucket && (!o.settled || bucket <= o.last))
             || self.last.is_some_and(|l| l.entry <= bucket && bucket <= l.last);
-        if covered || self.marked == Some(bucket) {
+        self.marks.add(at, !covered);
+        if covered {
             return;
         }
-        self.marked = Some(bucket);
         let mut highlight = self.blank(set, bucket);
         // Its own name space: a moment may yet be entered in the same bucket.
         let marked = StreamId::from_raw(format!("{}/mark", self.stream_id));

@@ -127,7 +127,13 @@ impl DimensionSet {
     /// does not react. `None` where nothing is there.
     pub fn score(&self, values: &Values) -> Option<f64> {
         let all = self.mean(values)?;
-        Some(self.mean(&media_only(values)).map_or(all, |media| all.max(media * self.without_audience)))
+        Some(self.mean(&media_only(values)).map_or(all, |media| self.weigh(all, media)))
+    }
+
+    /// The score of a moment of which the means are known: over everything, and over the media, 0 where
+    /// there are none.
+    pub(crate) fn weigh(&self, all: f64, media: f64) -> f64 {
+        all.max(media * self.without_audience)
     }
 
     /// Like [`DimensionSet::score`], with what made it.
@@ -154,7 +160,7 @@ impl DimensionSet {
     }
 
     /// The weighted mean over the dimensions that can be evaluated.
-    fn mean(&self, values: &Values) -> Option<f64> {
+    pub(crate) fn mean(&self, values: &Values) -> Option<f64> {
         let (mut sum, mut weights) = (0.0, 0.0);
         for dimension in &self.dimensions {
             if let Some(value) = dimension.value(values) {

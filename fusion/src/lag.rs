@@ -16,12 +16,14 @@ const MEMORY: f64 = 0.9998;
 /// Evidence by lag.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LagEstimator {
-    evidence: Vec<f64>,
+    evidence: [f64; MAX_LAG + 1],
+    /// What follows from it.
+    best: u64,
 }
 
 impl Default for LagEstimator {
     fn default() -> Self {
-        Self { evidence: vec![0.0; MAX_LAG + 1] }
+        Self { evidence: [0.0; MAX_LAG + 1], best: PRIOR_LAG as u64 }
     }
 }
 
@@ -31,10 +33,15 @@ impl LagEstimator {
         for (evidence, media) in self.evidence.iter_mut().zip(media) {
             *evidence = *evidence * MEMORY + chat * media;
         }
+        self.best = self.weighed();
     }
 
     /// The best lag so far, in buckets.
     pub fn estimate(&self) -> u64 {
+        self.best
+    }
+
+    fn weighed(&self) -> u64 {
         let weigh = |(lag, evidence): (usize, &f64)| {
             let distance = (lag as f64 - PRIOR_LAG).abs() / MAX_LAG as f64;
             evidence + PRIOR_WEIGHT * (1.0 - distance)

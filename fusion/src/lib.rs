@@ -12,7 +12,11 @@ pub mod dimensions;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod lag;
+mod marks;
+mod memory;
 pub mod moments;
+mod packed;
+mod raw;
 mod session;
 pub mod window;
 
@@ -29,7 +33,7 @@ use window::{Baselines, Window};
 const MAX_EARLY: usize = 4096;
 
 /// Version of the snapshot encoding. Another version means: rebuild from the log.
-pub const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 2;
 
 /// A scored tick, as the final evaluation sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,8 +71,9 @@ pub struct StreamFusion {
     /// than the media, and a crash may lie between.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     early: Vec<(Session, SignalEntry)>,
-    /// Carried from session to session: the stream's own past.
-    past: Baselines,
+    /// Carried from session to session: the stream's own past, while no session has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    past: Option<Baselines>,
 }
 
 impl StreamFusion {
@@ -82,7 +87,7 @@ impl StreamFusion {
             closed: None,
             latest: None,
             early: Vec::new(),
-            past: Baselines::default(),
+            past: None,
         }
     }
 
@@ -93,7 +98,11 @@ impl StreamFusion {
 
     /// Fusion as it was when the snapshot was taken.
     pub fn restore(state: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(state)
+        let mut fusion: Self = serde_json::from_slice(state)?;
+        if let Some(session) = &mut fusion.session {
+            session.restored(&fusion.set);
+        }
+        Ok(fusion)
     }
 
     /// Whether a session is open: the state is worth keeping.
@@ -125,7 +134,12 @@ impl StreamFusion {
                 self.close(None, outcome);
                 self.latest = Some(number);
                 let ids = (self.organization_id.clone(), self.stream_id.clone());
-                self.session = Some(SessionFusion::new(ids, number, *wall, Window::new(self.past.clone(), *media)));
+                self.session = Some(SessionFusion::new(
+                    ids,
+                    number,
+                    *wall,
+                    Window::new(self.past.take().unwrap_or_default(), *media),
+                ));
                 let (now, later) = std::mem::take(&mut self.early).into_iter().partition(|(n, _)| *n <= number);
                 self.early = later;
                 let now: Vec<(Session, SignalEntry)> = now;
@@ -134,8 +148,9 @@ impl StreamFusion {
             return;
         }
         if self.latest.is_none_or(|latest| number > latest) {
-            if self.early.len() < MAX_EARLY {
-                self.early.push((number, *entry));
+            let early = (number, *entry);
+            if self.early.len() < MAX_EARLY && !self.early.contains(&early) {
+                self.early.push(early);
             }
             return;
         }
@@ -159,7 +174,7 @@ impl StreamFusion {
     fn close(&mut self, at: Option<MediaTime>, outcome: &mut Outcome) {
         if let Some(session) = self.session.take() {
             let (past, closed) = session.finish(&self.set, at, outcome);
-            (self.past, self.closed) = (past, Some(closed));
+            (self.past, self.closed) = (Some(past), Some(closed));
         }
     }
 }

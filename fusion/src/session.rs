@@ -35,7 +35,9 @@ impl Closed {
     }
 
     pub(crate) fn mark(&mut self, set: &DimensionSet, at: MediaTime, outcome: &mut Outcome) {
-        self.decider.mark(set, at.min(self.end.end()), &mut outcome.decisions);
+        if !self.decider.knows(at) {
+            self.decider.mark(set, at.min(self.end.end()), &mut outcome.decisions);
+        }
     }
 }
 
@@ -78,6 +80,11 @@ impl SessionFusion {
         self.wall
     }
 
+    /// After a restart: brings back what follows from the state.
+    pub(crate) fn restored(&mut self, set: &DimensionSet) {
+        self.window.restored(set);
+    }
+
     pub(crate) fn value(&mut self, bucket: Bucket, signal: Signal, value: f64) {
         self.window.value(bucket, signal, value);
     }
@@ -87,7 +94,7 @@ impl SessionFusion {
     }
 
     pub(crate) fn mark(&mut self, at: MediaTime) {
-        let marked = self.marks.iter().any(|known| known.bucket() == at.bucket());
+        let marked = self.decider.knows(at) || self.marks.iter().any(|known| known.bucket() == at.bucket());
         if !marked && self.marks.len() < MAX_MARKS {
             self.marks.push(at);
         }

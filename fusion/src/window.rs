@@ -7,11 +7,13 @@
 use crest_core::signal::{Modality, Signal};
 use crest_core::{Bucket, MediaTime};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 use crate::baseline::Baseline;
-use crate::dimensions::{DimensionSet, SIGNALS, Values, media_only};
+use crate::dimensions::{DimensionSet, Values, media_only};
 use crate::lag::{LagEstimator, MAX_LAG};
+use crate::memory::Memory;
+use crate::packed;
+use crate::raw::Raw;
 
 /// A modality this far behind the foremost one is idle and holds nobody up: 4 s.
 const IDLE_AFTER: i64 = 4_000_000_000;
@@ -28,8 +30,14 @@ const CHANGE_HOLD: u64 = 8;
 const MAX_AHEAD: u64 = 172_800;
 /// A timeline that leaps further than this is not walked through tick by tick: 1 h.
 const MAX_LEAP: u64 = 7200;
-/// Ticks that are remembered behind the present one.
-const MEMORY: u64 = 80;
+/// Values this far behind the present tick come too late to say anything.
+const LATEST: u64 = 80;
+/// The full score waits for chat no further behind the present tick than this.
+const LONGEST_WAIT: u64 = LATEST - MAX_LAG as u64 - REACH;
+/// Ticks that are remembered behind the present one: those whose score is still to be known.
+const MEMORY: u64 = LONGEST_WAIT + REACH;
+/// Ticks whose raw values are still looked at.
+const RAW_MEMORY: u64 = CHAT_ALLOWANCE + CHAT_WINDOW;
 /// Weights of the trailing window of the fast score, newest first.
 const FAST_WINDOW: [f64; 4] = [0.4, 0.3, 0.2, 0.1];
 /// Weights of the centred window of the full score.
@@ -61,8 +69,12 @@ impl Default for Baselines {
 pub struct Window {
     baselines: Baselines,
     has_media: bool,
-    raw: Vec<BTreeMap<Bucket, f64>>,
-    normal: BTreeMap<Bucket, Values>,
+    #[serde(with = "packed")]
+    raw: Raw,
+    #[serde(with = "packed")]
+    normal: Memory,
+    /// The last bucket with a value by which the session's length is told.
+    newest: Option<Bucket>,
     audio_to: Option<MediaTime>,
     video_to: Option<MediaTime>,
     chat_newest: Option<Bucket>,
@@ -80,8 +92,9 @@ impl Window {
         Self {
             baselines,
             has_media,
-            raw: vec![BTreeMap::new(); SIGNALS],
-            normal: BTreeMap::new(),
+            raw: Raw::default(),
+            normal: Memory::default(),
+            newest: None,
             audio_to: None,
             video_to: None,
             chat_newest: None,
@@ -102,14 +115,27 @@ impl Window {
         self.lag.estimate()
     }
 
-    /// Upserts a value.
+    /// After a restart: brings back what follows from the state.
+    pub(crate) fn restored(&mut self, set: &DimensionSet) {
+        self.normal.weigh_all(set);
+    }
+
+    /// Upserts a value. What chat counts in a bucket only rises: a smaller count is one that was appended
+    /// again.
     pub fn value(&mut self, bucket: Bucket, signal: Signal, value: f64) {
-        if bucket.index() > self.fast_next.index() + MAX_AHEAD || bucket < self.fast_next.back(MEMORY) {
+        if bucket.index() > self.fast_next.index() + MAX_AHEAD || bucket < self.fast_next.back(LATEST) {
             return;
         }
-        self.raw[signal as usize].insert(bucket, value);
-        if signal.modality() == Modality::Chat {
+        let is_chat = signal.modality() == Modality::Chat;
+        if bucket >= self.fast_next.back(RAW_MEMORY) {
+            let kept = self.raw.0[signal as usize].entry(bucket).or_insert(value);
+            *kept = if is_chat { kept.max(value) } else { value };
+        }
+        if is_chat {
             self.chat_newest = self.chat_newest.max(Some(bucket));
+        }
+        if !is_chat || !self.has_media {
+            self.newest = self.newest.max(Some(bucket));
         }
     }
 
@@ -136,10 +162,7 @@ impl Window {
 
     /// The last bucket with a value of the media, or of chat where there are none.
     pub fn newest(&self) -> Bucket {
-        let counts = |i: &&crest_core::signal::SignalInfo| !self.has_media || i.modality != Modality::Chat;
-        let last =
-            Signal::CATALOGUE.iter().filter(counts).filter_map(|i| self.raw[i.signal as usize].keys().next_back());
-        last.max().copied().unwrap_or_default()
+        self.newest.filter(|newest| *newest >= self.fast_next.back(LATEST)).unwrap_or_default()
     }
 
     /// The first tick that is not fast known yet.
@@ -160,11 +183,13 @@ impl Window {
         }
         let tick = self.fast_next;
         self.fast_next = tick.next();
+        self.normal.reach(tick, MEMORY);
         self.normalise_media(tick);
+        self.normal.weigh_media(set, tick);
         if tick.index() >= CHAT_ALLOWANCE {
             self.normalise_chat(set, tick.back(CHAT_ALLOWANCE));
         }
-        self.forget();
+        self.raw.forget(self.fast_next.back(RAW_MEMORY));
         Some((tick, self.fast_score(set, tick)))
     }
 
@@ -176,7 +201,7 @@ impl Window {
             (None, true) => REACH + CHAT_ALLOWANCE + self.lag.estimate(),
             (None, false) => REACH,
         };
-        let tick = self.full_next.max(self.fast_next.back(MEMORY - MAX_LAG as u64 - REACH));
+        let tick = self.full_next.max(self.fast_next.back(LONGEST_WAIT));
         if tick.forward(wait) >= self.fast_next || end.is_some_and(|end| tick > end) {
             return None;
         }
@@ -184,15 +209,17 @@ impl Window {
         let mut score = 0.0;
         for (offset, weight) in FULL_WINDOW.iter().enumerate() {
             let Some(at) = tick.forward(offset as u64).index().checked_sub(REACH) else { continue };
-            score += weight * set.score(&self.aligned(Bucket::new(at))).unwrap_or(0.0);
+            let at = Bucket::new(at);
+            let all = set.mean(&self.aligned(at));
+            score += weight * all.map_or(0.0, |all| set.weigh(all, self.normal.media(at)));
         }
         Some((tick, score))
     }
 
     /// The values that belong to a tick, chat shifted back by its lag.
     pub fn aligned(&self, tick: Bucket) -> Values {
-        let mut values = self.normal.get(&tick).copied().unwrap_or_default();
-        let later = self.normal.get(&tick.forward(self.lag.estimate())).copied().unwrap_or_default();
+        let mut values = self.normal.values(tick);
+        let later = self.normal.values(tick.forward(self.lag.estimate()));
         for signal in [Signal::ChatRate, Signal::ChatUnique] {
             values[signal as usize] = later[signal as usize];
         }
@@ -201,25 +228,25 @@ impl Window {
 
     /// The values of a tick that are known at once: those of the media.
     pub fn media(&self, tick: Bucket) -> Values {
-        media_only(&self.normal.get(&tick).copied().unwrap_or_default())
+        media_only(&self.normal.values(tick))
     }
 
     fn fast_score(&self, set: &DimensionSet, tick: Bucket) -> Option<f64> {
-        set.score(&self.media(tick))?;
+        set.mean(&self.media(tick))?;
         let score = FAST_WINDOW.iter().enumerate().filter_map(|(age, weight)| {
-            let at = tick.index().checked_sub(age as u64)?;
-            Some(weight * set.score(&self.media(Bucket::new(at))).unwrap_or(0.0))
+            let media = self.normal.media(Bucket::new(tick.index().checked_sub(age as u64)?));
+            Some(weight * set.weigh(media, media))
         });
         Some(score.sum())
     }
 
     fn normalise_media(&mut self, tick: Bucket) {
         for signal in [Signal::AudioLoudness, Signal::AudioOnset, Signal::VideoActivity] {
-            if let Some(value) = self.raw[signal as usize].get(&tick).copied() {
+            if let Some(value) = self.raw.0[signal as usize].get(&tick).copied() {
                 self.normalise(tick, signal, value);
             }
         }
-        let changes = &self.raw[Signal::VideoChange as usize];
+        let changes = &self.raw.0[Signal::VideoChange as usize];
         let held = changes.range(tick.back(CHANGE_HOLD)..=tick).next_back().map(|(at, value)| (*at, *value));
         if let Some((_, value)) = held {
             self.normalise(tick, Signal::VideoChange, value.max(0.0).sqrt());
@@ -227,7 +254,7 @@ impl Window {
     }
 
     fn normalise_chat(&mut self, set: &DimensionSet, tick: Bucket) {
-        let rates = &self.raw[Signal::ChatRate as usize];
+        let rates = &self.raw.0[Signal::ChatRate as usize];
         if rates.contains_key(&tick) {
             self.chat_seen = Some(tick);
         }
@@ -237,35 +264,25 @@ impl Window {
         let from = tick.back(CHAT_WINDOW - 1);
         let seconds_per_tick = crest_core::BUCKET_NANOS as f64 / 1e9;
         let count: f64 = rates.range(from..=tick).map(|(_, rate)| rate * seconds_per_tick).sum();
-        let users = self.raw[Signal::ChatUnique as usize].range(from..=tick).map(|(_, u)| *u).fold(0.0, f64::max);
+        let users = self.raw.0[Signal::ChatUnique as usize].range(from..=tick).map(|(_, u)| *u).fold(0.0, f64::max);
         self.normalise(tick, Signal::ChatRate, count.max(0.0).sqrt());
         self.normalise(tick, Signal::ChatUnique, users.sqrt());
-        let chat = self.normal.get(&tick).and_then(|v| v[Signal::ChatRate as usize]).unwrap_or(0.0);
+        let chat = self.normal.values(tick)[Signal::ChatRate as usize].unwrap_or(0.0);
         let (normal, lag) = (&self.normal, &mut self.lag);
-        let media = (0..=MAX_LAG as u64).map(|age| {
-            let values = normal.get(&tick.back(age)).copied().unwrap_or_default();
-            set.score(&media_only(&values)).unwrap_or(0.0)
-        });
-        lag.add(chat, media);
+        let media = (0..=MAX_LAG as u64).map(|age| normal.media(tick.back(age)));
+        lag.add(chat, media.map(|media| set.weigh(media, media)));
     }
 
     fn normalise(&mut self, tick: Bucket, signal: Signal, value: f64) {
         let baseline = &mut self.baselines.0[signal as usize];
-        self.normal.entry(tick).or_insert([None; SIGNALS])[signal as usize] = Some(baseline.normalise(value));
+        let normal = baseline.normalise(value);
+        if let Some(values) = self.normal.values_mut(tick) {
+            values[signal as usize] = Some(normal);
+        }
         baseline.add(value);
     }
 
     fn chat_active(&self, tick: Bucket) -> bool {
         self.chat_seen.is_some_and(|seen| seen.forward(CHAT_IDLE) >= tick)
-    }
-
-    fn forget(&mut self) {
-        let oldest = self.fast_next.back(MEMORY);
-        self.normal = self.normal.split_off(&oldest);
-        for values in &mut self.raw {
-            if values.keys().next().is_some_and(|first| *first < oldest) {
-                *values = values.split_off(&oldest);
-            }
-        }
     }
 }

@@ -1,53 +1,104 @@
 //! The door: who may publish, and how the API stops a stream. Starts the task of a stream.
 
 use async_trait::async_trait;
+use crest_core::control::Control;
 use crest_core::feeds::FeedControl;
+use crest_core::instance::Heard;
 use crest_core::space::Room;
 use crest_core::stream::{SourceKind, Stream, StreamState};
-use crest_core::{MediaTime, Result, StreamId};
+use crest_core::{Fault, Result};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::lifecycle::{Command, Life, Shared};
 use crate::publish::{Publication, Publishers, Refusal, publication};
+use crate::recent::Recent;
 use crate::registry::{Claim, Registry};
+use crate::watch::Watch;
+
+/// How long a stop that was asked for is remembered, where it is another process that has the stream.
+const ASKED: Duration = Duration::from_secs(600);
 
 /// Admits publishers and owns the tasks of their streams.
 pub(crate) struct Admission {
     shared: Arc<Shared>,
     registry: Arc<Registry>,
+    /// Streams that were asked to be stopped.
+    asked: Arc<Recent>,
     tasks: TaskTracker,
     rtmp_url: String,
 }
 
 impl Admission {
     pub(crate) fn new(shared: Arc<Shared>, tasks: TaskTracker, rtmp_url: String) -> Self {
-        Self { shared, registry: Arc::default(), tasks, rtmp_url }
+        Self { shared, registry: Arc::default(), asked: Arc::new(Recent::new(ASKED)), tasks, rtmp_url }
     }
 
-    /// Takes over what an earlier process left: its live streams are interrupted, and everything
-    /// interrupted may come back from now on as long as any other.
+    /// Takes over what an earlier process of this data directory left: its live streams are interrupted,
+    /// and everything interrupted may come back from now on as long as any other.
     pub(crate) async fn recover(&self) -> Result<()> {
         let left = self.shared.store.streams_in(&[StreamState::Live, StreamState::Interrupted]).await?;
-        for stream in left {
+        for stream in left.into_iter().filter(|stream| !self.is_elsewhere(stream)) {
             // It may have died between allocating the session and beginning its log.
-            self.shared.begin_log_again(&stream).await?;
+            self.shared.steps().begin_log_again(&stream).await?;
             if stream.state == StreamState::Live {
-                self.shared.interrupted_by_restart(&stream).await?;
+                match self.shared.steps().interrupt(&stream, "server restarted").await {
+                    // Another process feeds it or has ended it since it was read.
+                    Err(error) if error.fault == Fault::Conflict && !self.shared.alone => continue,
+                    interrupted => interrupted?,
+                }
             }
             self.task(stream).await?;
         }
         Ok(())
     }
 
+    /// What looks at the streams of other processes.
+    pub(crate) fn watch(&self, heard: Heard) -> Watch {
+        Watch {
+            shared: Arc::clone(&self.shared),
+            registry: Arc::clone(&self.registry),
+            asked: Arc::clone(&self.asked),
+            heard,
+            left: HashMap::new(),
+        }
+    }
+
+    /// Does what another process asks for.
+    pub(crate) fn hear(&self, control: &Control) {
+        let inbox = self.registry.inbox(control.stream_id());
+        let command = match control {
+            Control::Stop { stream_id } => {
+                self.asked.note(stream_id);
+                Command::Stop(oneshot::channel().0)
+            }
+            Control::Session { instance, .. } if *instance == self.shared.instance => return,
+            Control::Session { .. } => Command::Look,
+        };
+        if let Some(inbox) = inbox
+            && inbox.try_send(command).is_err()
+        {
+            // The watch finds what the store says of it.
+            tracing::warn!(stream_id = %control.stream_id(), "the stream's task is too busy to be steered at once");
+        }
+    }
+
+    /// Whether another process feeds the stream or waits for its publisher, as far as is known.
+    fn is_elsewhere(&self, stream: &Stream) -> bool {
+        !self.shared.alone && stream.instance.as_ref() != Some(&self.shared.instance)
+    }
+
     /// The way to a stream's task, which is started where there is none.
     async fn task(&self, stream: Stream) -> Result<mpsc::Sender<Command>> {
         // Looked up first: nothing may be awaited between obtaining and starting.
+        let elsewhere = self.is_elsewhere(&stream);
         let earlier = match (stream.state, stream.session) {
+            _ if elsewhere => None,
             (StreamState::Live | StreamState::Interrupted, Some(session)) => {
-                let end = self.shared.store.stored_to(&stream.id, session).await?;
-                Some((session, end.unwrap_or(MediaTime::ZERO)))
+                Some((session, self.shared.media_end(&stream.id, session).await?))
             }
             _ => None,
         };
@@ -55,6 +106,7 @@ impl Admission {
         if let Some(receiver) = receiver {
             let (shared, registry) = (Arc::clone(&self.shared), Arc::clone(&self.registry));
             let life = match stream.state {
+                _ if elsewhere => Life::elsewhere(shared, registry, stream),
                 StreamState::Live | StreamState::Interrupted => Life::recovered(shared, registry, stream, earlier),
                 _ => Life::new(shared, registry, stream),
             };
@@ -90,6 +142,13 @@ impl Publishers for Admission {
         if stream.state == StreamState::Created && self.shared.space.room() != Room::Ample {
             return refuse("the server's disk is full and it takes no new streams; try again once there is room");
         }
+        if self.asked.knows(&id) {
+            return refuse("this stream is ending; create a new one");
+        }
+        // Two publishers would take it from each other for ever.
+        if stream.state == StreamState::Live && self.is_elsewhere(&stream) && self.shared.followed.knows(&id) {
+            return refuse("this stream is being fed through another server; stop the other publisher first");
+        }
         let inbox = self.task(stream).await.map_err(unavailable)?;
         match self.registry.claim(&id) {
             Claim::Granted => {}
@@ -108,10 +167,9 @@ impl Publishers for Admission {
 
 #[async_trait]
 impl FeedControl for Admission {
-    async fn stop(&self, stream: &StreamId) -> Result<()> {
-        let open = [StreamState::Created, StreamState::Live, StreamState::Interrupted];
-        let open = self.shared.store.streams_in(&open).await?;
-        let Some(stream) = open.into_iter().find(|candidate| candidate.id == *stream) else { return Ok(()) };
+    async fn stop(&self, stream: &Stream) -> Result<()> {
+        let now = self.shared.store.stream(&stream.organization_id, &stream.id).await?;
+        let Some(stream) = now.filter(|stream| !stream.state.is_over()) else { return Ok(()) };
         let inbox = self.task(stream).await?;
         let (reply, answer) = oneshot::channel();
         // A task that is gone has ended the stream, or leaves it to the next start.
@@ -125,7 +183,7 @@ impl FeedControl for Admission {
         self.shared.space.room()
     }
 
-    fn rtmp_url(&self) -> String {
-        self.rtmp_url.clone()
+    async fn rtmp_url(&self) -> Result<Option<String>> {
+        Ok(Some(self.rtmp_url.clone()))
     }
 }

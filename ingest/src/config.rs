@@ -15,11 +15,22 @@ pub struct IngestConfig {
     pub sampler_queue: usize,
     /// Bytes of encoded packets of one feed that may wait to be sampled.
     pub sampler_queue_bytes: ByteSize,
+    /// Segment files that are uploaded at the same time, where they do not stay in the data directory.
+    pub uploads: usize,
+    /// Closed segment files whose contents are remembered until they are uploaded; those of more are read
+    /// again from the disk when it is their turn.
+    pub upload_queue: usize,
 }
 
 impl Default for IngestConfig {
     fn default() -> Self {
-        Self { reconnect: Span::secs(60), sampler_queue: 1024, sampler_queue_bytes: ByteSize::mib(32) }
+        Self {
+            reconnect: Span::secs(60),
+            sampler_queue: 1024,
+            sampler_queue_bytes: ByteSize::mib(32),
+            uploads: 4,
+            upload_queue: 1024,
+        }
     }
 }
 

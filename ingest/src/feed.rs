@@ -10,7 +10,7 @@ use crest_core::stream::Stream;
 use crest_core::topic::Topic;
 use crest_core::{Error, MediaTime, Result, Session};
 use crest_media::Segmenter;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -21,6 +21,7 @@ use crate::sampler::Sampler;
 use crate::sampling::{Sampling, count_dropped};
 use crate::states::patiently;
 use crate::timeline::{Timeline, Track};
+use crate::upload::{Growing, Uploads};
 
 /// How long a feed that ends waits for its last samples.
 const LAST_SAMPLES: Duration = Duration::from_secs(3);
@@ -30,6 +31,8 @@ pub(crate) struct SessionMedia {
     pub(crate) session: Session,
     timeline: Timeline,
     segmenter: Segmenter,
+    /// Fragments of files that may still grow, where files are uploaded whole.
+    growing: Growing,
     video: Option<Arc<VideoConfig>>,
     audio: Option<Arc<AudioConfig>>,
 }
@@ -43,7 +46,14 @@ impl SessionMedia {
             session,
             shared.segmenter.clone(),
         );
-        Self { session, timeline: Timeline::default(), segmenter, video: None, audio: None }
+        Self {
+            session,
+            timeline: Timeline::default(),
+            segmenter,
+            growing: Growing::default(),
+            video: None,
+            audio: None,
+        }
     }
 
     /// Where the session ends so far.
@@ -94,7 +104,7 @@ impl Feed {
             bus: Arc::clone(&shared.bus),
             pool: shared.pool.clone(),
             sampler: Sampler::new(stream.organization_id.clone(), media.session),
-            last: BTreeMap::new(),
+            told: BTreeSet::new(),
         };
         let sampling = tokio::spawn(sampling.run(Arc::clone(&ring)));
         metrics::gauge!("crest_feeds_live").increment(1.0);
@@ -148,7 +158,14 @@ impl Feed {
         let closed = self.media.segmenter.finish();
         self.store(closed).await;
         self.ring.close();
-        if tokio::time::timeout(LAST_SAMPLES, &mut self.sampling).await.is_err() {
+        let uploaded = async {
+            if let Some(uploads) = &self.shared.uploads {
+                uploads.settle(&self.stream.id).await;
+            }
+        };
+        let sampled = tokio::time::timeout(LAST_SAMPLES, &mut self.sampling);
+        let (sampled, ()) = tokio::join!(sampled, uploaded);
+        if sampled.is_err() {
             self.sampling.abort();
             count_dropped(&self.stream.id, "unfinished", 1);
             tracing::warn!(stream_id = %self.stream.id, session = %self.media.session, "the last samples took too long");
@@ -187,23 +204,27 @@ impl Feed {
         placed
     }
 
-    /// Indexes closed fragments and tells of them. Trouble is said once, and does not end the feed:
-    /// its samples are still worth having.
+    /// Indexes closed fragments and tells of them, or hands over the files that are closed with them.
+    /// Trouble is said once, and does not end the feed: its samples are still worth having.
     async fn store(&mut self, closed: Result<Vec<Fragment>>) {
         let mut result = Ok(());
-        match closed {
-            Ok(fragments) if fragments.is_empty() => return,
-            Ok(fragments) => {
-                for fragment in &fragments {
-                    if let Err(error) = self.index(fragment).await {
-                        metrics::counter!("crest_fragments_lost_total", "cause" => "index").increment(1);
-                        result = Err(error.context("a stored fragment could not be indexed"));
-                    }
+        let fragments = closed.unwrap_or_else(|error| {
+            metrics::counter!("crest_fragments_lost_total", "cause" => "segmenter").increment(1);
+            result = Err(error.context("the feed could not be stored"));
+            Vec::new()
+        });
+        if fragments.is_empty() && result.is_ok() {
+            return;
+        }
+        if let Some(uploads) = self.shared.uploads.clone() {
+            let handed = self.hand_over(&uploads, fragments).await;
+            result = result.and(handed);
+        } else {
+            for fragment in &fragments {
+                if let Err(error) = self.index(fragment).await {
+                    metrics::counter!("crest_fragments_lost_total", "cause" => "index").increment(1);
+                    result = Err(error.context("a stored fragment could not be indexed"));
                 }
-            }
-            Err(error) => {
-                metrics::counter!("crest_fragments_lost_total", "cause" => "segmenter").increment(1);
-                result = Err(error.context("the feed could not be stored"));
             }
         }
         match result {
@@ -216,12 +237,29 @@ impl Feed {
         }
     }
 
+    /// Hands over the files that do not grow any more.
+    async fn hand_over(&mut self, uploads: &Arc<Uploads>, fragments: Vec<Fragment>) -> Result<()> {
+        let mut result = Ok(());
+        for file in self.media.growing.take(fragments, self.media.segmenter.open_file()) {
+            // It may be the only copy for long.
+            if let Some(first) = file.fragments.first() {
+                result = result.and(self.make_durable(first).await);
+            }
+            uploads.add(file);
+        }
+        result
+    }
+
+    async fn make_durable(&self, fragment: &Fragment) -> Result<()> {
+        let (root, stored) = (self.shared.root.clone(), fragment.clone());
+        let durable = tokio::task::spawn_blocking(move || crest_media::make_durable(&root, &stored));
+        durable.await.map_err(|e| Error::ours(format!("bringing a fragment to the disk ended abnormally: {e}")))?
+    }
+
     async fn index(&self, fragment: &Fragment) -> Result<()> {
         let shared = &self.shared;
         // On the disk before the index says that it is.
-        let (root, stored) = (shared.root.clone(), fragment.clone());
-        let durable = tokio::task::spawn_blocking(move || crest_media::make_durable(&root, &stored));
-        durable.await.map_err(|e| Error::ours(format!("bringing a fragment to the disk ended abnormally: {e}")))??;
+        self.make_durable(fragment).await?;
         around(Stage::Fragment, patiently(|| shared.store.add_fragment(fragment))).await?;
         let record = Record::new(Topic::MediaSegments, self.stream.id.clone(), fragment.encode());
         patiently(|| shared.bus.append(Topic::MediaSegments, vec![record.clone()])).await?;

@@ -2,14 +2,17 @@
 
 mod admission;
 mod ballast;
+mod closing;
 mod config;
 mod feed;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod lifecycle;
+mod opening;
 pub mod publish;
 mod queue;
+mod recent;
 mod recovery;
 mod registry;
 mod retention;
@@ -19,30 +22,42 @@ mod sampling;
 mod space;
 mod states;
 pub mod timeline;
+mod upload;
+mod watch;
 
 pub use config::{IngestConfig, RetentionConfig, RtmpConfig};
 pub use sampler::Sampler;
 pub use space::{Limits, Reserve, Volume};
+pub use states::Steps;
 
-use crest_core::Result;
 use crest_core::bus::SharedBus;
+use crest_core::control::Control;
 use crest_core::feeds::FeedControl;
+use crest_core::instance::{Heard, InstanceId};
+use crest_core::objects::SharedObjects;
 use crest_core::store::SharedStore;
 use crest_core::units::Span;
 use crest_core::view::Links;
+use crest_core::{Error, Result};
 use crest_media::{KeyframePool, SegmenterConfig};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
-use crate::lifecycle::Shared;
+use crate::lifecycle::{AGAIN, Shared};
 use crate::publish::{PublishServer, Publishers};
+use crate::recent::Recent;
 use crate::recovery::Recovery;
 use crate::retention::Retention;
 use crate::rtmp::RtmpServer;
+use crate::upload::{Uploads, Way};
+
+/// How long a stream that another process took over is not taken back while that one feeds it.
+const FOLLOWED: Duration = Duration::from_secs(30);
 
 /// What the ingesting role is built from.
 pub struct IngestParts {
@@ -50,13 +65,20 @@ pub struct IngestParts {
     pub store: SharedStore,
     /// The bus.
     pub bus: SharedBus,
+    /// Where finished files go.
+    pub objects: SharedObjects,
+    /// This process.
+    pub instance: InstanceId,
+    /// Which other processes that take feeds were heard of; `None` where this is the only process.
+    pub others: Option<Heard>,
     /// The data directory; object keys are paths in it.
     pub root: PathBuf,
     /// Addresses that events carry.
     pub links: Links,
     /// The decoders that all feeds share.
     pub pool: KeyframePool,
-    /// How segments are cut.
+    /// How segments are cut. Where they do not stay in the data directory, what a file holds can be read when
+    /// it is closed: short files then.
     pub segmenter: SegmenterConfig,
     /// How feeds are run.
     pub ingest: IngestConfig,
@@ -74,6 +96,7 @@ pub struct IngestParts {
 /// The running role: listeners, feeds, retention.
 pub struct Ingest {
     rtmp_address: SocketAddr,
+    rtmp_url: String,
     admission: Arc<Admission>,
     tasks: TaskTracker,
 }
@@ -84,11 +107,24 @@ impl Ingest {
     pub async fn start(parts: IngestParts, shutdown: CancellationToken) -> Result<Self> {
         let rtmp = RtmpServer::bind(parts.rtmp).await?;
         let tasks = TaskTracker::new();
-        let mut recovery = Recovery::look(Arc::clone(&parts.store), parts.root.clone(), parts.retention.media).await?;
-        recovery.urgent().await?;
+        let way = Way {
+            store: Arc::clone(&parts.store),
+            bus: Arc::clone(&parts.bus),
+            objects: Arc::clone(&parts.objects),
+            root: parts.root.clone(),
+        };
+        let remote = parts.objects.folder().is_none();
+        let uploads = remote.then(|| Uploads::new(way, &parts.ingest, tasks.clone(), shutdown.clone()));
+        let (store, keep) = (Arc::clone(&parts.store), parts.retention.media);
+        let mut recovery = Recovery::look(store, parts.root.clone(), keep, uploads.clone()).await?;
+        let patient = parts.others.is_some();
+        while let Err(error) = recovery.urgent().await {
+            pause(error, patient).await?;
+        }
         let reserve = parts.reserve;
         let retention = Retention {
             store: Arc::clone(&parts.store),
+            objects: parts.objects,
             root: parts.root.clone(),
             config: parts.retention,
             clip_margin: parts.clip_margin,
@@ -99,24 +135,33 @@ impl Ingest {
         let shared = Arc::new(Shared {
             store: parts.store,
             bus: parts.bus,
+            uploads,
+            instance: parts.instance,
             root: parts.root,
             links: parts.links,
             pool: parts.pool,
             segmenter: parts.segmenter,
             ingest: parts.ingest,
             space: reserve.space(),
+            alone: parts.others.is_none(),
+            followed: Recent::new(FOLLOWED),
             shutdown: shutdown.clone(),
         });
-        let rtmp_address = rtmp.address();
-        let admission = Arc::new(Admission::new(shared, tasks.clone(), rtmp.url()));
-        admission.recover().await?;
+        let (rtmp_address, rtmp_url) = (rtmp.address(), rtmp.url());
+        let admission = Arc::new(Admission::new(shared, tasks.clone(), rtmp_url.clone()));
+        while let Err(error) = admission.recover().await {
+            pause(error, patient).await?;
+        }
+        if let Some(heard) = parts.others {
+            tasks.spawn(admission.watch(heard).run(shutdown.clone()));
+        }
         tracing::info!(address = %rtmp_address, "RTMP publishers are accepted");
         let publishers: Arc<dyn Publishers> = admission.clone();
         tasks.spawn(Box::new(rtmp).run(publishers, shutdown.clone()));
         tasks.spawn(reserve.run(shutdown.clone()));
         tasks.spawn(retention.run(shutdown.clone()));
         tasks.spawn(recovery.run(shutdown));
-        Ok(Self { rtmp_address, admission, tasks })
+        Ok(Self { rtmp_address, rtmp_url, admission, tasks })
     }
 
     /// Where RTMP publishers are accepted.
@@ -129,9 +174,41 @@ impl Ingest {
         self.admission.clone()
     }
 
+    /// What publishers are told to connect to.
+    pub fn rtmp_url(&self) -> &str {
+        &self.rtmp_url
+    }
+
+    /// What other processes ask of this role.
+    pub fn ears(&self) -> Ears {
+        Ears(self.admission.clone())
+    }
+
     /// Waits until, after the shutdown, all feeds are closed and their sessions marked interrupted.
     pub async fn finished(self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+}
+
+/// Before a start tries again what failed for a passing reason. Where the store is this process's own, a
+/// person is needed.
+async fn pause(error: Error, patient: bool) -> Result<()> {
+    if !patient || !error.retryable {
+        return Err(error);
+    }
+    tracing::warn!(%error, "waiting to take over what an earlier process left");
+    tokio::time::sleep(AGAIN).await;
+    Ok(())
+}
+
+/// Where the records of the topic `control` go.
+#[derive(Clone)]
+pub struct Ears(Arc<Admission>);
+
+impl Ears {
+    /// Does what another process asks for, in the stream's own task.
+    pub fn hear(&self, control: &Control) {
+        self.0.hear(control);
     }
 }

@@ -2,13 +2,13 @@
 //! come back does all of it, so that no two steps of one stream ever overlap.
 
 use crest_core::bus::SharedBus;
-use crest_core::codec::{MediaEvent, Packet};
-use crest_core::event::EventType;
+use crest_core::codec::MediaEvent;
+use crest_core::instance::InstanceId;
 use crest_core::space::Space;
 use crest_core::store::SharedStore;
-use crest_core::stream::{Stream, StreamState};
+use crest_core::stream::Stream;
 use crest_core::view::Links;
-use crest_core::{MediaTime, Result, Session};
+use crest_core::{Error, MediaTime, Result, Session, StreamId};
 use crest_media::{KeyframePool, SegmenterConfig};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,22 +20,45 @@ use tokio_util::sync::CancellationToken;
 use crate::config::IngestConfig;
 use crate::feed::{Feed, Opening, SessionMedia};
 use crate::publish::{Delivery, Source};
+use crate::recent::Recent;
 use crate::registry::Registry;
+use crate::states::Steps;
+use crate::upload::Uploads;
 
 /// Pause before what could not be kept is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
 /// What every feed uses.
 pub(crate) struct Shared {
     pub(crate) store: SharedStore,
     pub(crate) bus: SharedBus,
+    /// Where closed segments go, when they do not stay here.
+    pub(crate) uploads: Option<Arc<Uploads>>,
+    pub(crate) instance: InstanceId,
     pub(crate) root: PathBuf,
     pub(crate) links: Links,
     pub(crate) pool: KeyframePool,
     pub(crate) segmenter: SegmenterConfig,
     pub(crate) ingest: IngestConfig,
     pub(crate) space: Space,
+    /// Whether this is the only process: nobody else feeds streams.
+    pub(crate) alone: bool,
+    /// Streams that another process took over.
+    pub(crate) followed: Recent,
     pub(crate) shutdown: CancellationToken,
+}
+
+impl Shared {
+    /// Where the media of a session ends: what is indexed, and what an earlier process left here.
+    pub(crate) async fn media_end(&self, stream: &StreamId, session: Session) -> Result<MediaTime> {
+        let left = self.uploads.as_ref().and_then(|uploads| uploads.left_to(stream, session));
+        Ok(self.store.stored_to(stream, session).await?.max(left).unwrap_or(MediaTime::ZERO))
+    }
+
+    /// The steps of streams' lives.
+    pub(crate) fn steps(&self) -> Steps<'_> {
+        Steps { store: &self.store, bus: &self.bus, links: &self.links }
+    }
 }
 
 /// What a stream's task is asked to do.
@@ -45,22 +68,27 @@ pub(crate) enum Command {
     Publish(Source),
     /// End the stream, and answer when it has ended.
     Stop(oneshot::Sender<Result<()>>),
+    /// Look into the store: another process may have ended the stream, or feed it by now.
+    Look,
 }
 
 /// The session that goes on when the publisher comes back.
-enum Latest {
+pub(crate) enum Latest {
     /// None yet.
     None,
     /// It belongs to a process that is gone; its timeline is not known, where it ends is.
     Foreign(Session, MediaTime),
     /// It can be continued.
     Ours(Box<SessionMedia>),
+    /// If there is one, another process feeds it or waits for its publisher; this one has no part in it
+    /// before the first media arrives here.
+    Elsewhere,
 }
 
 impl Latest {
-    fn session(&self) -> Option<(Session, MediaTime)> {
+    pub(crate) fn session(&self) -> Option<(Session, MediaTime)> {
         match self {
-            Self::None => None,
+            Self::None | Self::Elsewhere => None,
             Self::Foreign(session, end) => Some((*session, *end)),
             Self::Ours(media) => Some((media.session, media.end())),
         }
@@ -71,17 +99,19 @@ impl Latest {
 enum Departure {
     Gone(String),
     Stopped(oneshot::Sender<Result<()>>),
+    /// Another process feeds the stream, or has ended it.
+    Lost,
     Shutdown,
 }
 
 /// The task of one stream.
 pub(crate) struct Life {
-    shared: Arc<Shared>,
-    registry: Arc<Registry>,
-    stream: Stream,
-    latest: Latest,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) stream: Stream,
+    pub(crate) latest: Latest,
     /// Until when an interrupted stream may come back.
-    deadline: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl Life {
@@ -100,6 +130,11 @@ impl Life {
         let deadline = Some(Instant::now() + shared.ingest.reconnect.0);
         let latest = session.map_or(Latest::None, |(session, end)| Latest::Foreign(session, end));
         Self { shared, registry, stream, latest, deadline }
+    }
+
+    /// Of a stream that a publisher was just admitted for, and that another process feeds or waits for.
+    pub(crate) fn elsewhere(shared: Arc<Shared>, registry: Arc<Registry>, stream: Stream) -> Self {
+        Self { shared, registry, stream, latest: Latest::Elsewhere, deadline: None }
     }
 
     /// Runs until the stream is over, nothing holds it, or the process stops.
@@ -132,11 +167,18 @@ impl Life {
                         self.stop(reply).await;
                         break;
                     }
+                    Departure::Lost => break,
                     Departure::Shutdown => {
                         self.interrupt("server stopped").await;
                         break;
                     }
                 },
+                Some(Command::Look) => {
+                    if self.is_lost(self.latest.session().map(|(session, _)| session)).await {
+                        break;
+                    }
+                    continue;
+                }
                 Some(Command::Stop(reply)) => {
                     self.stop(reply).await;
                     break;
@@ -165,6 +207,13 @@ impl Life {
                 }
                 command = inbox.recv() => match command {
                     Some(Command::Stop(reply)) => break Departure::Stopped(reply),
+                    Some(Command::Look) => {
+                        let session = feed.as_ref().map(Feed::session);
+                        if self.is_lost(session).await {
+                            break Departure::Lost;
+                        }
+                        continue;
+                    }
                     Some(Command::Publish(_)) => continue,
                     None => break Departure::Shutdown,
                 },
@@ -199,96 +248,9 @@ impl Life {
         departure
     }
 
-    fn refused(&self, error: &crest_core::Error) -> Departure {
+    fn refused(&self, error: &Error) -> Departure {
         tracing::error!(stream_id = %self.stream.id, %error, "a feed could not be started; its publisher is disconnected");
         Departure::Gone(format!("could not be started: {error}"))
-    }
-
-    /// First media: the session it belongs to, the stream's state, and the running feed.
-    async fn open(&mut self, opening: &mut Opening, first: Packet, kind: fn(Packet) -> MediaEvent) -> Result<Feed> {
-        let within = self.shared.ingest.reconnect.0;
-        let event = match self.latest {
-            Latest::None => EventType::StreamStarted,
-            Latest::Foreign(..) | Latest::Ours(_) => EventType::StreamResumed,
-        };
-        let continues = match &mut self.latest {
-            Latest::Ours(media) => media.resume(opening, &first, within),
-            Latest::None | Latest::Foreign(..) => false,
-        };
-        let media = match std::mem::replace(&mut self.latest, Latest::None) {
-            Latest::Ours(media) if continues => *media,
-            latest => {
-                self.latest = latest;
-                if let Some((session, end)) = self.latest.session() {
-                    self.shared.end_session(&self.stream, session, end).await?;
-                }
-                let session = self.shared.begin_session(&self.stream).await?;
-                SessionMedia::new(&self.shared, &self.stream, session)
-            }
-        };
-        let session = media.session;
-        let stepped = self.shared.step(&self.stream, Some(session), StreamState::Live, event, None).await;
-        if let Err(error) = stepped {
-            self.latest = Latest::Ours(Box::new(media));
-            return Err(error);
-        }
-        self.deadline = None;
-        let mut feed = Feed::start(&self.shared, &self.stream, media);
-        tracing::info!(stream_id = %self.stream.id, session = %feed.session(), "media arrives");
-        if let Some(config) = opening.video.take() {
-            feed.take(MediaEvent::VideoConfig(config)).await;
-        }
-        if let Some(config) = opening.audio.take() {
-            feed.take(MediaEvent::AudioConfig(config)).await;
-        }
-        feed.take(kind(first)).await;
-        Ok(feed)
-    }
-
-    /// The publisher is away. The session stays open: it may go on.
-    async fn interrupt(&mut self, reason: &str) {
-        let Some((session, _)) = self.latest.session() else { return };
-        if self.deadline.is_some() {
-            // It was away before, and left again without sending anything.
-            return;
-        }
-        self.deadline = Some(Instant::now() + self.shared.ingest.reconnect.0);
-        loop {
-            let (to, event) = (StreamState::Interrupted, EventType::StreamInterrupted);
-            let Err(error) = self.shared.step(&self.stream, Some(session), to, event, Some(reason)).await else {
-                return;
-            };
-            let stream_id = &self.stream.id;
-            tracing::error!(%stream_id, session = session.number(), %error, "the interruption could not be noted");
-            let over = self.deadline.is_none_or(|deadline| Instant::now() >= deadline);
-            // After a shutdown the next start finds the stream live, and notes it then.
-            if !error.retryable || over || self.shared.shutdown.is_cancelled() {
-                return;
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
-    }
-
-    async fn stop(&mut self, reply: oneshot::Sender<Result<()>>) {
-        self.registry.end(&self.stream.id);
-        // Whoever asked may have gone away meanwhile.
-        let _ = reply.send(self.end("stopped").await);
-    }
-
-    /// `false` where it may succeed later.
-    async fn end_or_log(&mut self, reason: &str) -> bool {
-        let Err(error) = self.end(reason).await else { return true };
-        tracing::error!(stream_id = %self.stream.id, %error, retryable = error.retryable, "the stream could not be ended");
-        !error.retryable
-    }
-
-    async fn end(&mut self, reason: &str) -> Result<()> {
-        let latest = self.latest.session();
-        if let Some((session, end)) = latest {
-            self.shared.end_session(&self.stream, session, end).await?;
-        }
-        let session = latest.map(|(session, _)| session);
-        self.shared.step(&self.stream, session, StreamState::Ended, EventType::StreamEnded, Some(reason)).await
     }
 }
 

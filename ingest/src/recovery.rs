@@ -4,7 +4,7 @@
 //! what is indexed.
 //!
 //! Sessions that were being fed come first, before anybody may publish; the rest is looked through in
-//! the background. A process never goes on with an earlier one's session, so nothing here is written to.
+//! the background. Where media does not stay here, what is here waits to be uploaded. A process never goes on with an earlier one's session, so nothing here is written to.
 
 use crest_core::segment::Fragment;
 use crest_core::store::SharedStore;
@@ -14,8 +14,11 @@ use crest_core::{Error, Fault, MediaTime, OrganizationId, Result, Session, Strea
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 use tokio_util::sync::CancellationToken;
+
+use crate::upload::{Folder as Waiting, Uploads};
 
 /// How long a start waits for what was being fed when the earlier process ended.
 const FIRST: Duration = Duration::from_secs(5);
@@ -30,21 +33,31 @@ pub(crate) struct Recovery {
     /// How long media is kept of which nothing is known.
     keep: Duration,
     folders: Vec<Folder>,
+    /// Where media goes that does not stay here.
+    uploads: Option<Arc<Uploads>>,
     unknown: Vec<PathBuf>,
 }
 
 impl Recovery {
     /// Lists the folders. To be called before anything is stored.
-    pub(crate) async fn look(store: SharedStore, root: PathBuf, keep: Span) -> Result<Self> {
+    pub(crate) async fn look(
+        store: SharedStore,
+        root: PathBuf,
+        keep: Span,
+        uploads: Option<Arc<Uploads>>,
+    ) -> Result<Self> {
         let media = root.join("media");
         let folders = blocking(move || folders(&media)).await?;
-        Ok(Self { store, root, keep: keep.0, folders, unknown: Vec::new() })
+        Ok(Self { store, root, keep: keep.0, folders, uploads, unknown: Vec::new() })
     }
 
     /// Settles the sessions that were being fed, for as long as a start may wait.
     pub(crate) async fn urgent(&mut self) -> Result<()> {
         let fed = self.store.streams_in(&[StreamState::Live, StreamState::Interrupted]).await?;
         let fed: Vec<_> = fed.into_iter().filter_map(|stream| Some((stream.id, stream.session?))).collect();
+        if let Some(uploads) = self.uploads.clone() {
+            return self.hand_over(&uploads, &fed).await;
+        }
         let (first, rest) =
             std::mem::take(&mut self.folders).into_iter().partition(|(_, s, n)| fed.contains(&(s.clone(), *n)));
         self.folders = rest;
@@ -59,6 +72,35 @@ impl Recovery {
             tracing::info!(sessions = first.len(), "stored media is still being looked through, in the background");
         }
         self.folders.append(&mut first);
+        Ok(())
+    }
+
+    /// What is here waits to be uploaded, whether it is indexed or not. To be called before anything else
+    /// of these streams is closed, so that the order stays.
+    async fn hand_over(&mut self, uploads: &Arc<Uploads>, fed: &[(StreamId, Session)]) -> Result<()> {
+        let limit = Instant::now() + FIRST;
+        // The first is taken from the end.
+        self.folders.sort_by(|a, b| (&b.1, b.2).cmp(&(&a.1, a.2)));
+        while let Some((organization, stream, session)) = self.folders.last().cloned() {
+            let folder = self.root.join(object::session_folder(&organization, &stream, session));
+            let root = self.root.clone();
+            let files: Vec<_> = blocking(move || segments(&root, &folder)).await?.into_keys().collect();
+            let known = self.store.sessions(&stream).await?.iter().any(|row| row.session == session);
+            if !known && !files.is_empty() {
+                tracing::warn!(stream_id = %stream, %session,
+                    "stored segments belong to no session that is known; they are removed when they are old");
+                self.unknown.extend(files.iter().map(|object| self.root.join(object)));
+                self.folders.pop();
+                continue;
+            }
+            let (count, mut end) = (files.len(), None);
+            if fed.contains(&(stream.clone(), session)) && Instant::now() < limit {
+                let root = self.root.clone();
+                end = blocking(move || end_of(&root, files)).await?;
+            }
+            uploads.add_folder(Waiting { organization, stream, session, up_to: u32::MAX, end }, count);
+            self.folders.pop();
+        }
         Ok(())
     }
 
@@ -163,7 +205,7 @@ impl Recovery {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => Err(Error::ours(format!("looking through stored media ended abnormally: {error}"))),
@@ -195,8 +237,19 @@ fn folders(media: &Path) -> Result<Vec<Folder>> {
     Ok(found)
 }
 
+/// Where the media in these files of one session ends.
+fn end_of(root: &Path, mut files: Vec<String>) -> Result<Option<MediaTime>> {
+    while let Some(object) = files.pop() {
+        let end = crest_media::salvage(root, &object, 0)?.iter().map(|fragment| fragment.end).max();
+        if end.is_some() {
+            return Ok(end);
+        }
+    }
+    Ok(None)
+}
+
 /// Keys and sizes of the segment files in a session's folder.
-fn segments(root: &Path, folder: &Path) -> Result<BTreeMap<String, u64>> {
+pub(crate) fn segments(root: &Path, folder: &Path) -> Result<BTreeMap<String, u64>> {
     let mut found = BTreeMap::new();
     for (_, entry) in list(folder)? {
         let path = entry.path();

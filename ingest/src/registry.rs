@@ -57,6 +57,16 @@ impl Registry {
         (inbox, Some(receiver))
     }
 
+    /// The way to a stream's task, where there is one.
+    pub(crate) fn inbox(&self, id: &StreamId) -> Option<mpsc::Sender<Command>> {
+        self.lock().get(id).map(|entry| entry.inbox.clone())
+    }
+
+    /// The streams that have a task.
+    pub(crate) fn ids(&self) -> Vec<StreamId> {
+        self.lock().keys().cloned().collect()
+    }
+
     /// Claims the right to feed a stream that has a task.
     pub(crate) fn claim(&self, id: &StreamId) -> Claim {
         match self.lock().get_mut(id) {
@@ -114,8 +124,11 @@ mod tests {
         let registry = Registry::default();
         let id = StreamId::from_raw("str_a");
         assert_eq!(registry.claim(&id), Claim::Closing, "no task to feed");
+        assert!(registry.inbox(&id).is_none());
         assert!(registry.obtain(&id).1.is_some());
         assert!(registry.obtain(&id).1.is_none());
+        assert!(registry.inbox(&id).is_some());
+        assert_eq!(registry.ids(), [id.clone()]);
         assert_eq!(registry.claim(&id), Claim::Granted);
         assert_eq!(registry.claim(&id), Claim::Fed);
         assert!(!registry.close(&id), "it is being fed");

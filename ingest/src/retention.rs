@@ -1,9 +1,11 @@
-//! Keeps the volume from filling up: the oldest segments go, by age and by free space.
+//! Keeps the volume from filling up: the oldest segments go, by age and by free space. Where they do not lie
+//! on this volume, by age alone; several processes may do so at once, for each step does no harm again.
 
+use crest_core::objects::SharedObjects;
 use crest_core::space::{Room, Space};
 use crest_core::store::{SharedStore, StoredSegment};
 use crest_core::units::Span;
-use crest_core::{Error, MediaTime, Result, WallTime};
+use crest_core::{MediaTime, Result, WallTime};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,7 @@ const FEED_BYTES_PER_HOUR: f64 = 6e6 / 8.0 * 3600.0;
 /// Removes what need not be kept any longer.
 pub(crate) struct Retention {
     pub(crate) store: SharedStore,
+    pub(crate) objects: SharedObjects,
     pub(crate) root: PathBuf,
     pub(crate) config: RetentionConfig,
     pub(crate) clip_margin: Span,
@@ -76,11 +79,17 @@ impl Retention {
         match (self.eyes)(&self.root) {
             Ok(volume) => {
                 let limits = Limits::of(&self.config, volume);
-                let usable = volume.free.saturating_sub(limits.free_space);
+                let kept = if self.objects.folder().is_some() { limits.free_space } else { limits.reserve };
+                let usable = volume.free.saturating_sub(kept);
                 let hours = (usable as f64 / FEED_BYTES_PER_HOUR * 10.0).round() / 10.0;
+                let free_space = bytesize::ByteSize(volume.free);
+                if self.objects.folder().is_none() {
+                    tracing::info!(hours, %free_space, "room for so many hours of one feed of 6 Mbit/s while the storage is away");
+                    return;
+                }
                 tracing::info!(
                     hours,
-                    free_space = %bytesize::ByteSize(volume.free),
+                    %free_space,
                     "room for so many hours of one feed of 6 Mbit/s before retention.free_space is reached"
                 );
                 if usable == 0 {
@@ -120,6 +129,10 @@ impl Retention {
     /// Bytes of free space that are missing. Asked once a round, for some file systems take their time
     /// to count what was removed.
     fn missing(&self) -> Result<u64> {
+        if self.objects.folder().is_none() {
+            // What lies here waits to be uploaded, and is the only copy.
+            return Ok(0);
+        }
         let volume = (self.eyes)(&self.root)?;
         let limits = Limits::of(&self.config, volume);
         // The ballast, which was given up, wants its room back too.
@@ -145,12 +158,7 @@ impl Retention {
     /// The file first: a crash in between leaves an entry that the next round removes, and no file
     /// that nobody knows of.
     async fn remove(&self, segment: &StoredSegment, cause: &'static str) -> Result<()> {
-        match tokio::fs::remove_file(self.root.join(&segment.object)).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::outside(format!("{}: {error}", segment.object)));
-            }
-            _ => {}
-        }
+        self.objects.delete(&segment.object).await?;
         self.store.forget_segment(&segment.object).await?;
         metrics::counter!("crest_segments_removed_total", "cause" => cause).increment(1);
         tracing::debug!(object = segment.object, cause, "a stored segment was removed");

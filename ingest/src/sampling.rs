@@ -1,13 +1,14 @@
 //! The task that samples a live feed: packets from the ring, pictures from the shared pool, sound
 //! from the feed's own decoder, samples onto the bus. What it cannot do in time it drops and counts.
 
-use crest_core::bus::{Position, Record, SharedBus};
+use crest_core::bus::{Record, SharedBus};
 use crest_core::codec::{AudioConfig, Packet, VideoConfig};
 use crest_core::sample::{AudioWindow, Picture, VideoBatch};
 use crest_core::topic::Topic;
+use crest_core::trace::Trace;
 use crest_core::{Result, Session, StreamId};
 use crest_media::{AudioDecoder, KeyframePool, Pcm};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::queue::{Item, Ring};
@@ -20,8 +21,8 @@ pub(crate) struct Sampling {
     pub(crate) bus: SharedBus,
     pub(crate) pool: KeyframePool,
     pub(crate) sampler: Sampler,
-    /// Where the last sample went, by topic.
-    pub(crate) last: BTreeMap<Topic, Position>,
+    /// The topics that samples went to.
+    pub(crate) told: BTreeSet<Topic>,
 }
 
 /// The decoder of the configuration it was made for; `None` inside where that cannot be decoded.
@@ -49,8 +50,8 @@ impl Sampling {
         let (batch, window) = self.sampler.finish();
         self.publish_video(batch).await;
         self.publish_audio(window).await;
-        for (topic, position) in &self.last {
-            if let Err(error) = self.bus.caught_up(*topic, *position).await {
+        for topic in &self.told {
+            if let Err(error) = self.bus.caught_up(*topic, &self.stream).await {
                 tracing::warn!(stream_id = %self.stream, session = self.session.number(), %error, "the last samples may be analysed late");
             }
         }
@@ -132,12 +133,15 @@ impl Sampling {
 
     async fn publish(&mut self, topic: Topic, payload: Result<Vec<u8>>) {
         let appended = match payload {
-            Ok(payload) => self.bus.append(topic, vec![Record::new(topic, self.stream.clone(), payload)]).await,
+            Ok(payload) => {
+                let record = Record::new(topic, self.stream.clone(), payload).traced(Some(Trace::begin()));
+                self.bus.append(topic, vec![record]).await
+            }
             Err(error) => Err(error),
         };
         match appended {
-            Ok(position) => {
-                self.last.insert(topic, position);
+            Ok(()) => {
+                self.told.insert(topic);
             }
             Err(error) => {
                 self.dropped("bus", 1);

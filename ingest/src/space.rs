@@ -133,7 +133,7 @@ impl Reserve {
     }
 
     /// Runs until `shutdown`.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+    pub async fn run(mut self, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(self.config.watch.0.max(std::time::Duration::from_millis(10)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use crest_core::units::Span;
 use crest_core::webhook::DeliveryOrder;
 use crest_core::{Error, Result};
@@ -89,6 +90,9 @@ pub struct ClipsConfig {
     pub attempts: u32,
     /// How often due jobs, and media that a clip waits for, are looked for.
     pub poll: Span,
+    /// Most bytes of stored media that are fetched for one clip, where media does not lie in the data
+    /// directory.
+    pub scratch: ByteSize,
 }
 
 impl Default for ClipsConfig {
@@ -100,6 +104,7 @@ impl Default for ClipsConfig {
             max_wait: Span::secs(30),
             attempts: 3,
             poll: Span(Duration::from_millis(200)),
+            scratch: ByteSize::gib(1),
         }
     }
 }

@@ -12,6 +12,7 @@ mod webhooks;
 
 use std::path::PathBuf;
 
+use crest_core::objects::SharedObjects;
 use crest_core::space::Space;
 use crest_core::store::SharedStore;
 use crest_core::view::Links;
@@ -26,7 +27,9 @@ pub use config::{ClipsConfig, WebhooksConfig};
 pub struct SinkParts {
     /// Where jobs, deliveries and fragments are kept.
     pub store: SharedStore,
-    /// The data directory that object keys are relative to.
+    /// Where media lies and clips go.
+    pub objects: SharedObjects,
+    /// The data directory, where clips are made.
     pub root: PathBuf,
     /// How events name what they are about.
     pub links: Links,
@@ -49,7 +52,7 @@ impl Sinks {
     /// `shutdown` is cancelled. Fails on a setting that makes no sense, and where GStreamer or TLS
     /// cannot be set up.
     pub fn start(parts: SinkParts, shutdown: CancellationToken) -> Result<Sinks> {
-        let SinkParts { store, root, links, space, webhooks, clips } = parts;
+        let SinkParts { store, objects, root, links, space, webhooks, clips } = parts;
         webhooks.check()?;
         clips.check()?;
         crest_media::init()?;
@@ -58,12 +61,15 @@ impl Sinks {
             Ok(files) => tracing::info!(files, "clips that an earlier process left unfinished were removed"),
             Err(error) => tracing::warn!(%error, "what an earlier process left unfinished could not be removed"),
         }
+        if let Err(error) = clips::clear(&root) {
+            tracing::warn!(%error, "what an earlier process fetched could not be removed");
+        }
 
         let mut tasks = JoinSet::new();
         tasks.spawn(webhooks::outbox::watch(store.clone(), shutdown.clone()));
         let sender = webhooks::Worker::new(store.clone(), webhooks)?;
         tasks.spawn(sender.run(shutdown.clone()));
-        for worker in clips::workers(store, root, links, space, clips) {
+        for worker in clips::workers(store, objects, root, links, space, clips) {
             tasks.spawn(worker.run(shutdown.clone()));
         }
         Ok(Sinks { tasks })

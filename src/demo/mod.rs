@@ -7,12 +7,14 @@ mod card;
 mod chat;
 mod console;
 mod live;
+mod process;
 mod publish;
 mod receiver;
 mod report;
 mod rng;
 mod script;
 mod server;
+mod services;
 mod summary;
 mod synth;
 
@@ -22,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+use crate::config::{self, BusKind};
 use crate::usage::Usage;
 use api::Api;
 use card::Card;
@@ -31,6 +34,7 @@ use publish::Publisher;
 use receiver::{Received, Receiver};
 use script::Script;
 use server::Server;
+use services::Services;
 
 /// Marks a folder as one the demo may empty.
 const MARKER: &str = ".crest-demo";
@@ -48,17 +52,18 @@ const LOOKS: u32 = 8;
 pub struct DemoOptions {
     /// Which broadcast.
     pub seed: u64,
-    /// `embedded`, later `kafka` too.
-    pub bus: String,
+    /// Where records move.
+    pub bus: BusKind,
+    /// The configuration that names Kafka, PostgreSQL and S3.
+    pub config: Option<PathBuf>,
     /// Where everything goes.
     pub out: PathBuf,
 }
 
 /// Runs the demo; `true` where it passed.
 pub async fn run(options: DemoOptions) -> anyhow::Result<bool> {
-    if options.bus != "embedded" {
-        let error = "the demo runs on the embedded bus only for now; Kafka comes in a later version. \
-                     Leave --bus out, or write --bus embedded";
+    if options.bus == BusKind::Embedded && options.config.is_some() {
+        let error = "--config names the services of a demo in several processes; write --bus kafka as well";
         return Err(Usage(error.to_owned()).into());
     }
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -97,9 +102,8 @@ async fn demonstrate(options: &DemoOptions) -> anyhow::Result<bool> {
     chat::write(&lines, &out.join("chat.jsonl"))?;
     std::fs::write(out.join("labels.json"), json!(script.labels()).to_string())?;
 
-    console.status("starting crest serve");
-    let key = format!("crest_sk_demo{:016x}{:016x}", drawn(), drawn());
-    let mut server = Server::start(&out, &key).await?;
+    let (mut server, key) = start(options, &out, &console).await?;
+    server.introduce(&console);
     let api = Api::new(&server.http, &key)?;
     let (receiver, mut events) = Receiver::start().await?;
     let webhook = api.post("/v1/webhooks", &json!({"url": receiver.url})).await?;
@@ -116,7 +120,7 @@ async fn demonstrate(options: &DemoOptions) -> anyhow::Result<bool> {
     let posting = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(posting));
     tokio::select! {
         aired = on_air(&mut publisher, &mut events, &mut live, &script) => aired?,
-        died = server.died(&out) => return Err(died),
+        died = server.died() => return Err(died),
     }
     match posting.await.context("the chat stopped")? {
         Ok(0) => {}
@@ -129,17 +133,32 @@ async fn demonstrate(options: &DemoOptions) -> anyhow::Result<bool> {
     let watched = Watched { api: &api, stream: &stream_id, webhook: &webhook };
     tokio::select! {
         settled = watched.settle(&mut events, &mut live) => settled?,
-        died = server.died(&out) => return Err(died),
+        died = server.died() => return Err(died),
     }
     let lost = watched.lost(&live).await?;
     console.status("stopping crest serve");
-    if let Err(fault) = server.stop().await {
-        live.faults.push(fault);
-    }
+    live.faults.extend(server.stop().await);
     console.clear();
     let card = Card::of(&script, &live.found, receiver.tally(), lost, live.faults);
     report::write(&script, &card, &live.found, &out.join("report.html"))?;
     Ok(summary::print(&console, &card, &options.out))
+}
+
+/// Starts crest on the bus that was asked for; returns it with its operator's key.
+async fn start(options: &DemoOptions, out: &Path, console: &Console) -> anyhow::Result<(Server, String)> {
+    let drawn = || format!("crest_sk_demo{:016x}{:016x}", drawn(), drawn());
+    if options.bus == BusKind::Embedded {
+        console.status("starting crest serve");
+        let key = drawn();
+        return Ok((Server::alone(out, &key).await?, key));
+    }
+    let config = config::load(options.config.as_deref())?;
+    console.status("looking for Kafka, PostgreSQL and S3");
+    let services = Services::provide(&config, out).await?;
+    // A database that is used again knows its operator.
+    let key = config.bootstrap_key.clone().unwrap_or_else(drawn);
+    let server = Server::apart(out, &key, options.config.as_deref(), services, console).await?;
+    Ok((server, key))
 }
 
 /// Until the publisher is done: shows what happens.
@@ -227,7 +246,7 @@ fn fresh(out: &Path) -> anyhow::Result<PathBuf> {
         let error = format!("{} holds something else than a demo; choose another folder with --out", out.display());
         return Err(Usage(error).into());
     }
-    for folder in ["data", "clips"] {
+    for folder in ["data", "clips", "services"] {
         if out.join(folder).exists() {
             std::fs::remove_dir_all(out.join(folder)).with_context(cannot)?;
         }

@@ -1,111 +1,121 @@
-//! The real program, started as anyone would start it: `crest serve` as a child process.
+//! The crest that the demo shows: one process that has all roles, or one process for each of them.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
+use reqwest::StatusCode;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 
-use super::api::Api;
+use super::api::{Api, ApiError};
+use super::console::{Console, Tint};
+use super::process::{Process, Start};
+use super::services::Services;
 
-/// How long it may take to be ready.
-const READY: Duration = Duration::from_secs(40);
-/// How long it may take to stop.
-const STOP: Duration = Duration::from_secs(15);
+/// One process each. The API comes first: the others link to it.
+const ROLES: [&str; 5] = ["api", "ingest", "analyze", "fuse", "deliver"];
+/// Sections of the configuration that say where the services are.
+const SERVICES: [&str; 3] = ["BUS", "DATABASE", "STORAGE"];
+/// How often is looked whether a process has ended.
+const LOOK: Duration = Duration::from_millis(200);
 
-/// A running `crest serve`. Dropping it kills the process.
+/// A running crest. Dropping it kills its processes and stops the services that were started for it.
 pub struct Server {
-    child: Child,
-    /// `http://127.0.0.1:PORT`.
+    processes: Vec<Process>,
+    services: Option<Services>,
+    /// `http://127.0.0.1:PORT` of the API.
     pub http: String,
     /// `rtmp://127.0.0.1:PORT/live`.
     pub rtmp: String,
 }
 
 impl Server {
-    /// Starts it on free ports, with its data in `out/data` and its log in `out/serve.log`, and waits
-    /// until it is ready.
-    pub async fn start(out: &Path, key: &str) -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
-        let log_path = out.join("serve.log");
-        let log = std::fs::File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
-        let mut command = Command::new(program);
-        // Settings of another crest on this machine are not meant for this one.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CREST_")) {
-            command.env_remove(name);
-        }
-        command
-            .arg("serve")
-            .env("CREST_DATA_DIR", out.join("data"))
-            .env("CREST_BOOTSTRAP_KEY", key)
-            .env("CREST_HTTP__LISTEN", "127.0.0.1:0")
-            .env("CREST_RTMP__LISTEN", "127.0.0.1:0")
-            .env("CREST_WEBHOOKS__ALLOW_PRIVATE", "true")
-            .env("CREST_LOG__FORMAT", "text")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .kill_on_drop(true);
-        let mut child = command.spawn().context("cannot start `crest serve`")?;
-        let stdout = child.stdout.take().context("`crest serve` has no standard output")?;
-        let told = tokio::time::timeout(READY, addresses(stdout)).await;
-        let Ok(Ok((http, rtmp))) = told else {
-            let _ = child.start_kill();
-            bail!("`crest serve` did not say where it listens\n{}", tail(&log_path));
-        };
-        let mut server = Self { child, http, rtmp };
-        let api = Api::new(&server.http, key)?;
-        let limit = tokio::time::Instant::now() + READY;
-        while !api.ready().await {
-            if tokio::time::Instant::now() > limit || server.child.try_wait()?.is_some() {
-                bail!("`crest serve` did not become ready\n{}", tail(&log_path));
+    /// One process on the embedded bus, with its data in `out/data` and its log in `out/serve.log`.
+    pub async fn alone(out: &Path, key: &str) -> anyhow::Result<Self> {
+        let (data, log) = (out.join("data"), out.join("serve.log"));
+        let how = Start { roles: "all", data, log, key, config: None, keep: &[], settings: &[] };
+        Self::of(vec![Process::start(how).await?], None)
+    }
+
+    /// A process for each role, on these services; their data are in `out/data`, their logs in `out`.
+    pub async fn apart(
+        out: &Path,
+        key: &str,
+        config: Option<&Path>,
+        services: Services,
+        console: &Console,
+    ) -> anyhow::Result<Self> {
+        let mut settings = services.settings();
+        let mut processes = Vec::new();
+        for roles in ROLES {
+            console.status(format!("starting crest serve --roles {roles}"));
+            let (data, log) = (out.join("data").join(roles), out.join(format!("serve-{roles}.log")));
+            let how = Start { roles, data, log, key, config, keep: &SERVICES, settings: &settings };
+            let process = Process::start(how).await?;
+            if processes.is_empty() {
+                known(&process.http, key).await?;
+                settings.push(("CREST_HTTP__PUBLIC_URL".to_owned(), process.http.clone()));
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            processes.push(process);
         }
-        Ok(server)
+        Self::of(processes, Some(services))
     }
 
-    /// Comes back only if the process ends on its own, which it should not.
-    pub async fn died(&mut self, out: &Path) -> anyhow::Error {
-        let status = self.child.wait().await.map_or_else(|e| e.to_string(), |s| s.to_string());
-        anyhow::anyhow!("`crest serve` ended by itself ({status})\n{}", tail(&out.join("serve.log")))
+    fn of(processes: Vec<Process>, services: Option<Services>) -> anyhow::Result<Self> {
+        let http = processes.first().map(|process| process.http.clone());
+        let rtmp = processes.iter().find_map(|process| process.rtmp.clone());
+        match (http, rtmp) {
+            (Some(http), Some(rtmp)) => Ok(Self { processes, services, http, rtmp }),
+            _ => bail!("`crest serve` did not say where it takes feeds"),
+        }
     }
 
-    /// Stops it as an operator would, with SIGTERM; says what went wrong, if something did.
-    pub async fn stop(mut self) -> Result<(), String> {
-        if let Some(pid) = self.child.id() {
-            let _ = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().await;
+    /// Names the services and the processes, where there are several.
+    pub fn introduce(&self, console: &Console) {
+        let Some(services) = &self.services else { return };
+        console.line(console.paint(Tint::Bold, "services"));
+        for service in services.found() {
+            console.line(format!("  {:<11} {:<42} {}", service.name, service.address, service.origin));
         }
-        match tokio::time::timeout(STOP, self.child.wait()).await {
-            Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(status)) => Err(format!("`crest serve` ended with {status} after SIGTERM")),
-            Ok(Err(error)) => Err(format!("`crest serve` cannot be waited for: {error}")),
-            Err(_) => Err(format!("`crest serve` did not stop within {} s of SIGTERM", STOP.as_secs())),
+        console.line(console.paint(Tint::Bold, "processes"));
+        for process in &self.processes {
+            let rtmp = process.rtmp.as_deref().unwrap_or_default();
+            console.line(format!("  {:<11} {:<42} {rtmp}", process.roles, process.http).trim_end());
         }
+        console.line("");
+    }
+
+    /// Comes back only if a process ends on its own, which it should not.
+    pub async fn died(&mut self) -> anyhow::Error {
+        loop {
+            if let Some(error) = self.processes.iter_mut().find_map(Process::ended) {
+                return error;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Stops the processes as an operator would, all at once, then the services that were started for them;
+    /// says what went wrong.
+    pub async fn stop(self) -> Vec<String> {
+        let mut stopping: JoinSet<_> = self.processes.into_iter().map(Process::stop).collect();
+        let mut faults = Vec::new();
+        while let Some(stopped) = stopping.join_next().await {
+            faults.extend(stopped.unwrap_or_else(|error| Err(error.to_string())).err());
+        }
+        if let Some(services) = self.services {
+            services.stop().await;
+        }
+        faults
     }
 }
 
-/// Reads the lines that tell the addresses; keeps the pipe drained afterwards.
-async fn addresses(stdout: tokio::process::ChildStdout) -> anyhow::Result<(String, String)> {
-    let mut lines = BufReader::new(stdout).lines();
-    let (mut http, mut rtmp) = (None, None);
-    loop {
-        let Some(line) = lines.next_line().await? else { bail!("it ended") };
-        http = line.strip_prefix("http listening on ").map(|a| a.trim().to_owned()).or(http);
-        rtmp = line.strip_prefix("rtmp listening on ").map(|a| a.trim().to_owned()).or(rtmp);
-        if let (Some(http), Some(rtmp)) = (&http, &rtmp) {
-            let found = (http.clone(), rtmp.clone());
-            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return Ok(found);
-        }
+/// Whether the API takes the key: a database that another crest has begun knows that one's alone.
+async fn known(http: &str, key: &str) -> anyhow::Result<()> {
+    match Api::new(http, key)?.get("/v1/streams").await {
+        Err(ApiError::Refused { status: StatusCode::UNAUTHORIZED, .. }) => bail!(
+            "the database that database.url names has the operator of another crest; set CREST_BOOTSTRAP_KEY to that \
+             operator's key, or database.url to an empty database"
+        ),
+        other => other.map(drop).map_err(Into::into),
     }
-}
-
-/// The end of a log, for an error message.
-pub fn tail(path: &Path) -> String {
-    let text = std::fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    let last = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n  ");
-    format!("  the end of {}:\n  {last}", path.display())
 }

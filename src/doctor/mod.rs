@@ -1,7 +1,7 @@
 //! `crest doctor`: what is missing or wrong on this machine, and the command that mends it.
 //!
 //! It changes nothing: no folder is made, no database opened for writing, and what is tried out is tried
-//! out on a copy. Each file here is one group of checks; `finding.rs` is what a check comes to.
+//! out on a copy, or with a small object that is removed again. Each file here is one group of checks; `finding.rs` is what a check comes to.
 
 mod bus;
 mod clock;
@@ -17,12 +17,13 @@ mod onnx;
 mod ports;
 mod print;
 mod scratch;
+mod services;
 
 use clap::ValueEnum;
 use std::io::Write;
 use std::path::Path;
 
-use crate::config::{self, Config};
+use crate::config::{self, BusKind, Config};
 use crate::usage::Usage;
 use finding::{Finding, State};
 use holder::Holder;
@@ -100,15 +101,24 @@ async fn configured(config: &Config) -> Vec<Finding> {
             if let Ok(volume) = disk::look(&place.nearest) {
                 findings.push(disk::judge(&volume, data_dir, &config.retention));
             }
-            findings.push(data_dir::storage(&place));
+            findings.push(match config.storage.is_remote() {
+                true => services::storage(config).await,
+                false => data_dir::storage(&place),
+            });
         }
         Err(error) => {
             let message = format!("CREST_DATA_DIR '{}': {error}", data_dir.display());
             findings.push(Finding::wrong("data-directory", message, "export CREST_DATA_DIR=\"$HOME/crest-data\""));
         }
     }
-    findings.push(database::database(data_dir, &running).await);
-    findings.push(bus::bus(data_dir, &config.bus.embedded, &running));
+    findings.push(match config.database.url {
+        Some(_) => services::database(&config.database).await,
+        None => database::database(data_dir, &running).await,
+    });
+    findings.push(match config.bus.kind {
+        BusKind::Kafka => services::bus(&config.bus).await,
+        BusKind::Embedded => bus::bus(data_dir, &config.bus.embedded, &running),
+    });
     let (http, rtmp) = (config.http.listen, config.rtmp.listen);
     findings.push(ports::port("http-port", "http.listen", http, &running));
     let rtmp = ports::both(http, rtmp).unwrap_or_else(|| ports::port("rtmp-port", "rtmp.listen", rtmp, &running));

@@ -1,26 +1,27 @@
 //! Analyze: samples, chat and marks become the signals log.
 
 use crest_analyzers::SessionAnalyzers;
-use crest_core::bus::{Received, Record, Start};
+use crest_core::bus::{Next, Partition, Position, Received, Record, Start};
 use crest_core::chat::{ChatMessage, Mark};
 use crest_core::crash::{Stage, around};
 use crest_core::sample::{AudioWindow, VideoBatch};
 use crest_core::signal::{SignalBatch, SignalEntry};
 use crest_core::stream::SessionRow;
-use crest_core::topic::Topic;
+use crest_core::topic::{Topic, group};
 use crest_core::{OrganizationId, Result, Session, StreamId};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::{insist, next};
 use crate::serve::Parts;
 
-/// The consumer group of the analyzers.
-const GROUP: &str = "analyze";
 /// Chat that is looked at again after a start, so that a bucket that was being counted is counted
 /// whole: more than any audience writes while late messages still arrive.
-const REWIND: u64 = 50_000;
+const REWIND_CHAT: u64 = 50_000;
+/// Samples that are looked at again, so that what compares with the sample before has one. On the embedded
+/// bus there are none after a start.
+const REWIND_MEDIA: u64 = 256;
 /// Sessions a topic's analyzers keep; the one that was silent longest goes first.
 const MAX_SESSIONS: usize = 4096;
 /// How often it is looked whether sessions are over.
@@ -31,9 +32,9 @@ const SILENT: Duration = Duration::from_secs(10);
 /// Runs one loop per topic until shutdown.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let mut loops = JoinSet::new();
-    loops.spawn(follow(parts.clone(), Topic::MediaVideo, Start::Latest));
-    loops.spawn(follow(parts.clone(), Topic::MediaAudio, Start::Latest));
-    loops.spawn(follow(parts.clone(), Topic::ChatMessages, Start::Rewound(REWIND)));
+    loops.spawn(follow(parts.clone(), Topic::MediaVideo, Start::Rewound(REWIND_MEDIA)));
+    loops.spawn(follow(parts.clone(), Topic::MediaAudio, Start::Rewound(REWIND_MEDIA)));
+    loops.spawn(follow(parts.clone(), Topic::ChatMessages, Start::Rewound(REWIND_CHAT)));
     loops.spawn(follow(parts, Topic::Marks, Start::Acknowledged));
     while let Some(ended) = loops.join_next().await {
         ended??;
@@ -42,12 +43,21 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
 }
 
 async fn follow(parts: Parts, topic: Topic, start: Start) -> anyhow::Result<()> {
-    let mut subscription = parts.bus.subscribe(topic, GROUP, start).await?;
+    let mut subscription = parts.bus.subscribe(topic, group::ANALYZE, start).await?;
     let mut sessions = Sessions::default();
     let mut tidied = Instant::now();
     loop {
         let received = match tokio::time::timeout(TIDY, next(&mut subscription, &parts.shutdown)).await {
-            Ok(Some(received)) => received,
+            Ok(Some(Next::Records(received))) => received,
+            Ok(Some(Next::Assigned(assigned))) => {
+                // Its records come again from before; what is known of them would be counted twice.
+                sessions.let_go(|partition| assigned.iter().any(|a| a.partition == partition));
+                continue;
+            }
+            Ok(Some(Next::Revoked(revoked))) => {
+                sessions.let_go(|partition| revoked.contains(&partition));
+                continue;
+            }
             Ok(None) => return Ok(()),
             Err(_) => Vec::new(),
         };
@@ -55,13 +65,17 @@ async fn follow(parts: Parts, topic: Topic, start: Start) -> anyhow::Result<()> 
             sessions.tidy(&parts).await;
             tidied = Instant::now();
         }
-        let Some(last) = received.last().map(|r| r.position) else { continue };
         let mut records = Vec::new();
+        let mut done: BTreeMap<Partition, u64> = BTreeMap::new();
         for item in &received {
+            done.insert(item.position.partition, item.position.offset);
             match sessions.analyze(topic, item) {
                 // Its signals are in the log already; it was looked at for what follows.
                 _ if item.seen => {}
-                Ok(Some(batch)) => records.push(Record::new(Topic::Signals, item.record.key.clone(), batch.encode()?)),
+                Ok(Some(batch)) => {
+                    let record = Record::new(Topic::Signals, item.record.key.clone(), batch.encode()?);
+                    records.push(record.traced(item.record.trace));
+                }
                 Ok(None) => {}
                 Err(error) => {
                     let set_aside = || parts.bus.dead_letter(topic, item, &error.message);
@@ -75,9 +89,11 @@ async fn follow(parts: Parts, topic: Topic, start: Start) -> anyhow::Result<()> 
         if !records.is_empty() && insist("appending signals", &parts.shutdown, append).await?.is_none() {
             return Ok(());
         }
-        if let Err(error) = subscription.acknowledge(last).await {
-            // The next acknowledgement covers this one; after a start the same values are appended again.
-            tracing::warn!(topic = topic.name(), %error, "analysed records could not be acknowledged");
+        for (partition, offset) in done {
+            if let Err(error) = subscription.acknowledge(Position { partition, offset }).await {
+                // The next acknowledgement covers this one; after a start the same values are appended again.
+                tracing::warn!(topic = topic.name(), %error, "analysed records could not be acknowledged");
+            }
         }
     }
 }
@@ -85,6 +101,7 @@ async fn follow(parts: Parts, topic: Topic, start: Start) -> anyhow::Result<()> 
 /// One session's analyzers, and when they were last given something.
 struct Kept {
     analyzers: SessionAnalyzers,
+    partition: Partition,
     used: Instant,
 }
 
@@ -96,7 +113,7 @@ struct Sessions {
 
 impl Sessions {
     fn analyze(&mut self, topic: Topic, item: &Received) -> Result<Option<SignalBatch>> {
-        let (key, payload) = (&item.record.key, &item.record.payload);
+        let (key, payload) = ((&item.record.key, item.position.partition), &item.record.payload);
         let batch = |organization_id: OrganizationId, session, entries: Vec<SignalEntry>| {
             (!entries.is_empty()).then_some(SignalBatch { organization_id, session, entries })
         };
@@ -124,14 +141,19 @@ impl Sessions {
         })
     }
 
-    fn of(&mut self, stream: &StreamId, session: Session) -> &mut SessionAnalyzers {
+    /// Forgets the sessions of these partitions.
+    fn let_go(&mut self, gone: impl Fn(Partition) -> bool) {
+        self.kept.retain(|_, kept| !gone(kept.partition));
+    }
+
+    fn of(&mut self, (stream, partition): (&StreamId, Partition), session: Session) -> &mut SessionAnalyzers {
         // An earlier session of the stream is over once a later one speaks.
         self.kept.retain(|(s, n), _| s != stream || *n >= session);
         if self.kept.len() >= MAX_SESSIONS {
             let silent = self.kept.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| key.clone());
             silent.map(|key| self.kept.remove(&key));
         }
-        let fresh = || Kept { analyzers: SessionAnalyzers::default(), used: Instant::now() };
+        let fresh = || Kept { analyzers: SessionAnalyzers::default(), partition, used: Instant::now() };
         let kept = self.kept.entry((stream.clone(), session)).or_insert_with(fresh);
         kept.used = Instant::now();
         &mut kept.analyzers

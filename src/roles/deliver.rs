@@ -8,6 +8,7 @@ use crate::serve::Parts;
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let sink_parts = SinkParts {
         store: parts.store,
+        objects: parts.objects,
         root: parts.config.data_dir.clone(),
         links: parts.links,
         space: parts.space,

@@ -1,225 +1,179 @@
 //! Fuse: the signals log becomes decisions, committed with their events.
+//!
+//! Each partition of the log that this process is assigned is claimed in the store, and read from where
+//! the store says that its commits ended. What an older claim commits is refused there, so that of two
+//! processes that both take a partition for theirs, one decides.
 
-use crest_core::bus::{Position, Received};
-use crest_core::crash::{Stage, around};
-use crest_core::event::{Event, EventType};
-use crest_core::highlight::Decision;
-use crest_core::signal::SignalBatch;
-use crest_core::store::{FusionCommit, Snapshot};
-use crest_core::topic::Topic;
-use crest_core::view::{HighlightView, Links};
-use crest_core::{Result, StreamId, WallTime};
-use crest_fusion::{DimensionSet, STATE_VERSION, StreamFusion};
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use crest_core::bus::{Assigned, Next, Partition, Position, Received, Start, Subscription};
+use crest_core::store::{Claimed, Committed};
+use crest_core::topic::{Topic, group};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use super::{insist, next};
+use super::{insist, next, now};
 use crate::serve::Parts;
-use resting::{TIDY, tidy};
-use resume::{Resume, restore_all};
+use keep::keep;
+use partition::PartitionFusion;
+use resting::TIDY;
 
+mod keep;
+mod partition;
 mod resting;
 mod resume;
 
-/// The consumer group of fusion.
-const GROUP: &str = "fuse";
-/// Records of a stream between two snapshots.
-const SNAPSHOT_EVERY: u64 = 256;
-/// Streams without an open session whose past is remembered for the next one; the one that has been
-/// without longest is forgotten first.
-const MAX_RESTING: usize = 1024;
-
-/// One stream's fusion and how far its last snapshot goes.
-struct Running {
-    fusion: StreamFusion,
-    /// Records up to and with this position are in the state.
-    position: Option<Position>,
-    /// The first record that is in the state and in no snapshot.
-    unsaved_from: Option<Position>,
-    since_snapshot: u64,
-}
+/// How long a process that lost a partition to another claim, and is not told that it is somebody
+/// else's, waits before it claims it again: whoever holds it wrongly learns of it meanwhile.
+const RECLAIM: Duration = Duration::from_secs(2);
 
 /// Runs until shutdown.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
-    let shutdown = parts.shutdown.clone();
-    let state = insist("reading fusion's state", &shutdown, || parts.store.fusion_state()).await?;
-    let Some((snapshots, committed)) = state else {
-        return Ok(());
-    };
-    let (mut streams, resume) = restore_all(snapshots, committed);
-    let start = resume.start();
-    let mut subscription = parts.bus.subscribe(Topic::Signals, GROUP, start).await?;
+    let subscription = parts.bus.subscribe(Topic::Signals, group::FUSE, Start::Asked).await?;
+    let mut fuse = Fuse { parts, subscription, partitions: BTreeMap::new(), lost: BTreeMap::new() };
     let mut tidied = Instant::now();
-    loop {
-        let received = match tokio::time::timeout(TIDY, next(&mut subscription, &shutdown)).await {
-            Ok(Some(received)) => received,
-            Ok(None) => return Ok(()),
-            Err(_) => Vec::new(),
-        };
+    while fuse.step().await?.is_some() {
         if tidied.elapsed() >= TIDY {
             tidied = Instant::now();
-            if tidy(&mut streams, &parts).await?.is_none() {
-                return Ok(());
+            if fuse.tidy().await?.is_none() {
+                break;
             }
         }
-        let Some(last) = received.last().map(|r| r.position) else { continue };
-        let now = WallTime(jiff::Timestamp::now().as_millisecond());
-        let mut commit = FusionCommit::default();
-        for item in &received {
-            if let Err(error) = apply(&mut streams, &resume, item, &parts.links, now, &mut commit) {
-                let set_aside = || parts.bus.dead_letter(Topic::Signals, item, &error.message);
-                if insist("setting a record aside", &shutdown, set_aside).await?.is_none() {
-                    return Ok(());
+    }
+    Ok(())
+}
+
+/// The partitions that this process decides on.
+struct Fuse {
+    parts: Parts,
+    subscription: Box<dyn Subscription>,
+    partitions: BTreeMap<Partition, PartitionFusion>,
+    /// Assigned, but claimed by somebody else: when that was noticed.
+    lost: BTreeMap<Partition, (Assigned, Instant)>,
+}
+
+/// What a step ends with: `None` when it is time to stop.
+type Going = anyhow::Result<Option<()>>;
+
+impl Fuse {
+    /// Takes what comes next from the log, or nothing for a while.
+    async fn step(&mut self) -> Going {
+        let patience = if self.lost.is_empty() { TIDY } else { RECLAIM };
+        let told = tokio::time::timeout(patience, next(&mut self.subscription, &self.parts.shutdown)).await;
+        match told {
+            Ok(None) => return Ok(None),
+            Ok(Some(Next::Assigned(assigned))) => {
+                for assigned in assigned {
+                    if self.take(assigned).await?.is_none() {
+                        return Ok(None);
+                    }
+                }
+            }
+            Ok(Some(Next::Revoked(revoked))) => {
+                for partition in revoked {
+                    self.partitions.remove(&partition);
+                    self.lost.remove(&partition);
+                }
+            }
+            Ok(Some(Next::Records(received))) => {
+                if self.apply(received).await?.is_none() {
+                    return Ok(None);
+                }
+            }
+            Err(_) => {}
+        }
+        self.reclaim().await
+    }
+
+    /// Claims a partition and goes on where its commits ended.
+    async fn take(&mut self, assigned: Assigned) -> Going {
+        let Parts { store, instance, shutdown, .. } = &self.parts;
+        let claim = || store.claim_partition(assigned.partition, instance, now());
+        let Some(claimed) = insist("claiming a partition of the signals log", shutdown, claim).await? else {
+            return Ok(None);
+        };
+        let Claimed { claim, .. } = claimed;
+        let (fusion, offset) = PartitionFusion::resume(claimed, assigned);
+        tracing::info!(partition = claim.partition, epoch = claim.epoch, offset, "fusion goes on");
+        self.partitions.insert(claim.partition, fusion);
+        let begin = Position { partition: claim.partition, offset };
+        while let Err(error) = self.subscription.begin(begin).await {
+            tracing::error!(%error, "the signals log cannot be read; trying again in 1 s");
+            tokio::select! {
+                () = self.parts.shutdown.cancelled() => return Ok(None),
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
+        Ok(Some(()))
+    }
+
+    /// Decides on what was received and commits it, partition by partition.
+    async fn apply(&mut self, received: Vec<Received>) -> Going {
+        let mut of: BTreeMap<Partition, Vec<Received>> = BTreeMap::new();
+        for item in received {
+            of.entry(item.position.partition).or_default().push(item);
+        }
+        for (partition, items) in of {
+            let Some(fusion) = self.partitions.get_mut(&partition) else { continue };
+            let at = now();
+            let applied = fusion.apply(&items, &self.parts.links, at)?;
+            for (item, reason) in applied.unreadable {
+                let set_aside = || self.parts.bus.dead_letter(Topic::Signals, &items[item], &reason);
+                if insist("setting a record aside", &self.parts.shutdown, set_aside).await?.is_none() {
+                    return Ok(None);
+                }
+            }
+            let Some(commit) = applied.commit else { continue };
+            let (done, told) = (commit.offset, commit.decisions.len());
+            match keep(&self.parts, commit, at).await? {
+                None => return Ok(None),
+                Some(Committed::Fenced) => self.lose(partition),
+                Some(Committed::Kept) => {
+                    metrics::counter!("crest_decisions_total").increment(told as u64);
+                    let acknowledged = match done {
+                        Some(offset) => self.subscription.acknowledge(Position { partition, offset }).await,
+                        None => Ok(()),
+                    };
+                    if let Err(error) = acknowledged {
+                        // It only says how far fusion is; the store knows where it goes on.
+                        tracing::warn!(%error, "the signals log could not be acknowledged");
+                    }
                 }
             }
         }
-        conclude(&mut streams, last, &mut commit)?;
-        let acknowledged = commit.position;
-        let told = commit.decisions.len();
-        if told > 0 || !commit.snapshots.is_empty() || !commit.finished.is_empty() {
-            if keep(&parts, commit, now).await?.is_none() {
-                return Ok(());
-            }
-            metrics::counter!("crest_decisions_total").increment(told as u64);
-            if let Some(position) = acknowledged
-                && let Err(error) = subscription.acknowledge(position).await
-            {
-                // It only says what of the log can go; the store knows where fusion goes on.
-                tracing::warn!(%error, "the signals log could not be acknowledged");
-            }
-        }
+        Ok(Some(()))
     }
-}
 
-/// Commits until it is done. A decision that the store refuses for good must not hold up those of
-/// every other stream: then each is committed alone, and what is refused is told in the log.
-async fn keep(parts: &Parts, commit: FusionCommit, now: WallTime) -> Result<Option<()>> {
-    let shutdown = &parts.shutdown;
-    let whole = || around(Stage::Fuse, parts.store.commit_fusion(&commit, now));
-    match insist("committing decisions", shutdown, whole).await {
-        Err(error) if !commit.decisions.is_empty() => {
-            tracing::error!(%error, "decisions are committed one by one");
-        }
-        done => return done,
-    }
-    let FusionCommit { decisions, snapshots, finished, position } = commit;
-    for (decision, event) in decisions {
-        let told = decision.highlight();
-        let (id, stream, session) = (told.id.clone(), told.stream_id.clone(), told.session.number());
-        let alone = FusionCommit { decisions: vec![(decision, event)], ..FusionCommit::default() };
-        match insist("committing a decision", shutdown, || parts.store.commit_fusion(&alone, now)).await {
-            Ok(Some(())) => {}
-            Ok(None) => return Ok(None),
-            Err(error) => {
-                metrics::counter!("crest_decisions_refused_total").increment(1);
-                tracing::error!(stream_id = %stream, session, highlight_id = %id, %error, "a decision was refused; please report this");
+    /// Forgets streams that are over.
+    async fn tidy(&mut self) -> Going {
+        let Some(commits) = resting::over(&mut self.partitions, &self.parts).await else { return Ok(Some(())) };
+        for commit in commits {
+            let partition = commit.claim.partition;
+            match keep(&self.parts, commit, now()).await? {
+                None => return Ok(None),
+                Some(Committed::Fenced) => self.lose(partition),
+                Some(Committed::Kept) => {}
             }
         }
+        Ok(Some(()))
     }
-    let rest = FusionCommit { decisions: Vec::new(), snapshots, finished, position };
-    insist("committing fusion's state", shutdown, || parts.store.commit_fusion(&rest, now)).await
-}
 
-fn apply(
-    streams: &mut BTreeMap<StreamId, Running>,
-    resume: &Resume,
-    item: &Received,
-    links: &Links,
-    now: WallTime,
-    commit: &mut FusionCommit,
-) -> Result<()> {
-    let batch = SignalBatch::decode(&item.record.payload)?;
-    let stream = &item.record.key;
-    if !streams.contains_key(stream) && resume.is_done(stream, item.position) {
-        return Ok(());
+    /// Lets go of a partition that somebody else has claimed.
+    fn lose(&mut self, partition: Partition) {
+        let Some(fusion) = self.partitions.remove(&partition) else { return };
+        metrics::counter!("crest_fusion_fenced_total").increment(1);
+        tracing::warn!(partition, "another process has claimed this partition; nothing of it is decided here");
+        self.lost.insert(partition, (fusion.assigned(), Instant::now()));
     }
-    let running = streams.entry(stream.clone()).or_insert_with(|| Running {
-        fusion: StreamFusion::new(batch.organization_id.clone(), stream.clone(), DimensionSet::default()),
-        position: None,
-        unsaved_from: None,
-        since_snapshot: 0,
-    });
-    if running.position.is_some_and(|position| item.position <= position) {
-        return Ok(());
-    }
-    let outcome = running.fusion.apply(&batch);
-    running.position = Some(item.position);
-    running.unsaved_from.get_or_insert(item.position);
-    running.since_snapshot += 1;
-    metrics::counter!("crest_signals_total").increment(batch.entries.len() as u64);
-    if resume.is_told(stream, item.position) {
-        return Ok(());
-    }
-    for decision in outcome.decisions {
-        let highlight = decision.highlight();
-        let started = running.fusion.started(highlight.session).unwrap_or(now);
-        let event = event(&decision, started, links, now);
-        tracing::info!(
-            stream_id = %stream,
-            session = highlight.session.number(),
-            highlight_id = %highlight.id,
-            state = highlight.state.name(),
-            score = highlight.score,
-            start_s = highlight.start.secs_f64(),
-            reason = highlight.reason,
-            "highlight decided"
-        );
-        commit.decisions.push((decision, event));
-    }
-    Ok(())
-}
 
-/// What is told of a decision. A final one is told when its clip is ready.
-fn event(decision: &Decision, session_started_at: WallTime, links: &Links, now: WallTime) -> Option<Event> {
-    let event_type = match decision {
-        Decision::Detected { .. } => EventType::HighlightDetected,
-        Decision::Updated { .. } => EventType::HighlightUpdated,
-        Decision::Deleted { .. } => EventType::HighlightDeleted,
-        Decision::Finalized { .. } => return None,
-    };
-    let highlight = decision.highlight();
-    let view = HighlightView::of_decision(highlight, session_started_at, links);
-    Some(view.event(&highlight.organization_id, event_type, now))
-}
-
-/// Adds the snapshots that are due and the streams to forget, and says from where the log is still
-/// needed.
-fn conclude(
-    streams: &mut BTreeMap<StreamId, Running>,
-    last: Position,
-    commit: &mut FusionCommit,
-) -> anyhow::Result<()> {
-    let mut snapshots = Vec::new();
-    let decided: BTreeSet<&StreamId> = commit.decisions.iter().map(|(d, _)| &d.highlight().stream_id).collect();
-    for (stream, running) in streams.iter_mut() {
-        // With a decision, and with the end of a session, goes the state that it left.
-        let now = decided.contains(stream) || !running.fusion.is_open();
-        let due = running.since_snapshot >= SNAPSHOT_EVERY || (now && running.since_snapshot > 0);
-        if let (true, Some(position)) = (due, running.position) {
-            let state = running.fusion.snapshot()?;
-            snapshots.push(Snapshot { stream_id: stream.clone(), position, version: STATE_VERSION, state });
-            (running.since_snapshot, running.unsaved_from) = (0, None);
+    /// Claims again what was lost and is still this process's as far as the bus knows.
+    async fn reclaim(&mut self) -> Going {
+        let due = self.lost.iter().filter(|(_, (_, since))| since.elapsed() >= RECLAIM);
+        let due: Vec<Assigned> = due.map(|(_, (assigned, _))| *assigned).collect();
+        for assigned in due {
+            self.lost.remove(&assigned.partition);
+            if self.take(assigned).await?.is_none() {
+                return Ok(None);
+            }
         }
+        Ok(Some(()))
     }
-    commit.snapshots = snapshots;
-    let resting = |streams: &BTreeMap<StreamId, Running>| {
-        let resting = streams.iter().filter(|(_, r)| !r.fusion.is_open());
-        let oldest = resting.clone().min_by_key(|(_, r)| r.position).map(|(stream, _)| stream.clone());
-        (resting.count() > MAX_RESTING).then_some(oldest).flatten()
-    };
-    while let Some(stream) = resting(streams) {
-        streams.remove(&stream);
-        commit.snapshots.retain(|s| s.stream_id != stream);
-        commit.finished.push(stream);
-    }
-    // The log is needed from the first record that no snapshot holds.
-    let unsaved = streams.values().filter_map(|r| r.unsaved_from).min();
-    commit.position = match unsaved {
-        Some(first) => first.checked_sub(1),
-        None => Some(last),
-    };
-    Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,13 +8,21 @@ use crate::serve::Parts;
 /// Binds the listeners and takes feeds from now on.
 pub async fn start(parts: &Parts, reserve: Reserve) -> anyhow::Result<Ingest> {
     let config = &parts.config;
+    let mut segmenter = config.segments.clone();
+    if parts.objects.folder().is_none() {
+        // Nothing of a segment can be read before it is closed and uploaded: clips wait for that.
+        segmenter.segment = config.storage.segment;
+    }
     let ingest_parts = IngestParts {
         store: parts.store.clone(),
-        bus: parts.bus.clone(),
+        bus: parts.entry.clone(),
+        objects: parts.objects.clone(),
+        instance: parts.instance.clone(),
+        others: parts.others.clone(),
         root: config.data_dir.clone(),
         links: parts.links.clone(),
         pool: KeyframePool::new(&config.decoder)?,
-        segmenter: config.segments.clone(),
+        segmenter,
         ingest: config.ingest.clone(),
         rtmp: config.rtmp.clone(),
         retention: config.retention.clone(),

@@ -2,28 +2,35 @@
 
 pub mod analyze;
 pub mod api;
+pub mod control;
 pub mod deliver;
 pub mod fuse;
 pub mod ingest;
+pub mod presence;
 pub mod upkeep;
 
-use crest_core::Result;
-use crest_core::bus::{Received, Subscription};
+use crest_core::bus::{Next, Subscription};
+use crest_core::{Result, WallTime};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Records taken from the bus at once.
 const BATCH: usize = 256;
 
-/// The next records, or `None` when it is time to stop. A bus that fails is asked again after a
-/// second.
-async fn next(subscription: &mut Box<dyn Subscription>, shutdown: &CancellationToken) -> Option<Vec<Received>> {
+/// Wall-clock time, for what is noted; it decides nothing.
+fn now() -> WallTime {
+    WallTime(jiff::Timestamp::now().as_millisecond())
+}
+
+/// What comes next from the bus, or `None` when it is time to stop. A bus that fails is asked again after
+/// a second.
+async fn next(subscription: &mut Box<dyn Subscription>, shutdown: &CancellationToken) -> Option<Next> {
     loop {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return None,
             received = subscription.next(BATCH) => match received {
-                Ok(received) => return Some(received),
+                Ok(next) => return Some(next),
                 Err(error) => tracing::error!(%error, "cannot read from the bus; trying again in 1 s"),
             },
         }

@@ -1,37 +1,55 @@
-//! Upkeep: what the database need not remember any longer goes, a little at a time.
+//! Upkeep: what the database and the bus need not remember any longer goes, a little at a time. Each process
+//! does so where several share them: what one has removed, the others do not find.
 
 use crest_core::WallTime;
-use crest_core::store::{Pruned, SharedStore};
+use crest_core::store::Pruned;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 
-use crate::config::StoreConfig;
+use super::now;
+use crate::serve::Parts;
 
 /// Between two batches: others write meanwhile.
 const BREATH: Duration = Duration::from_millis(100);
+/// A process that was not heard of for so long is forgotten.
+const KEEP_INSTANCES: Duration = Duration::from_secs(24 * 3600);
 
 /// Prunes now and then, until shutdown. What fails is tried again the next time: nothing waits for it.
-pub async fn run(store: SharedStore, config: StoreConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(parts: Parts) -> anyhow::Result<()> {
+    let config = &parts.config.store;
     loop {
-        let pruned = prune(&store, &config, &shutdown).await;
+        let pruned = prune(&parts).await;
         if pruned != Pruned::default() {
             let Pruned { events, deliveries, jobs, steps, .. } = pruned;
             tracing::info!(events, deliveries, jobs, steps, "removed what is older than store.keep_events");
         }
+        if parts.config.database.url.is_some()
+            && let Err(error) = parts.store.forget_instances(ago(KEEP_INSTANCES)).await
+        {
+            tracing::warn!(%error, "processes that are gone for good are still remembered; the next round tries again");
+        }
+        if let Some(kafka) = &parts.kafka {
+            match kafka.remove_old_claims().await {
+                Ok(0) => {}
+                Ok(payloads) => {
+                    tracing::info!(payloads, "removed large records that are older than bus.kafka.retention")
+                }
+                Err(error) => tracing::warn!(%error, "the next round tries again"),
+            }
+        }
         tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
+            () = parts.shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(config.prune_interval.0) => {}
         }
     }
 }
 
 /// Batch after batch until nothing old is left; how much went in all.
-async fn prune(store: &SharedStore, config: &StoreConfig, shutdown: &CancellationToken) -> Pruned {
-    let age = i64::try_from(config.keep_events.0.as_millis()).unwrap_or(i64::MAX);
-    let before = WallTime(jiff::Timestamp::now().as_millisecond().saturating_sub(age));
+async fn prune(parts: &Parts) -> Pruned {
+    let config = &parts.config.store;
+    let before = ago(config.keep_events.0);
     let mut all = Pruned::default();
-    while !shutdown.is_cancelled() {
-        let batch = match store.prune(before, config.prune_batch).await {
+    while !parts.shutdown.is_cancelled() {
+        let batch = match parts.store.prune(before, config.prune_batch).await {
             Ok(batch) => batch,
             Err(error) => {
                 tracing::warn!(%error, "the next round tries again");
@@ -48,4 +66,9 @@ async fn prune(store: &SharedStore, config: &StoreConfig, shutdown: &Cancellatio
         tokio::time::sleep(BREATH).await;
     }
     all
+}
+
+fn ago(age: Duration) -> WallTime {
+    let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+    WallTime(now().0.saturating_sub(millis))
 }

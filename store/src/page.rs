@@ -7,6 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crest_core::store::{Page, Paged};
 use crest_core::{Error, Result};
 
+use crate::values::can_be_kept;
+
 /// The most items a page has, whatever was asked for.
 pub const MAX_PAGE: u32 = 500;
 
@@ -29,7 +31,7 @@ impl Cursor {
     fn decode(text: &str) -> Option<Self> {
         let raw = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         let (rank, id) = raw.split_once(':')?;
-        Some(Self { rank: rank.parse().ok()?, id: id.to_owned() })
+        Some(Self { rank: rank.parse().ok()?, id: id.to_owned() }).filter(|cursor| can_be_kept(&cursor.id))
     }
 
     /// The cursor a page asks for. A malformed one is the caller's fault.

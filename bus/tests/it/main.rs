@@ -4,9 +4,13 @@
 mod conformance;
 mod counters;
 mod embedded;
+mod flaky;
 mod full;
+mod kafka;
 mod power;
 mod rings;
 #[allow(dead_code)] // the tests of the whole system use more of it
 #[path = "../../../tests/it/small_disk.rs"]
 mod small_disk;
+mod spill;
+mod spill_faults;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crest_bus::{BusConfig, EmbeddedBus};
-use crest_core::bus::{Bus, Start};
+use crest_core::bus::{Bus, Position, Start};
 use crest_core::topic::Topic;
 
-use crate::conformance::{number, record, subscribe, take};
+use crate::conformance::{join, number, record, subscribe, subscribe_at, take};
 
 const T: Topic = Topic::Signals;
 
@@ -26,20 +26,23 @@ async fn open(dir: &Path) -> Arc<EmbeddedBus> {
     }
 }
 
+/// Returns the offset of the last.
 async fn append(bus: &EmbeddedBus, numbers: std::ops::Range<u64>) -> u64 {
-    bus.append(T, numbers.map(|n| record(T, "a", n)).collect()).await.unwrap()
+    bus.append(T, numbers.map(|n| record(T, "a", n)).collect()).await.unwrap();
+    join(bus, T, "end", Start::Asked).await.1[0].end - 1
 }
 
 /// The numbers of everything that is there.
 async fn all(bus: &EmbeddedBus) -> Vec<u64> {
     // A record of our own marks the end.
-    let end = bus.append(T, vec![record(T, "a", u64::MAX)]).await.unwrap();
-    let mut reader = subscribe(bus, T, "all", Start::At(0)).await;
+    bus.append(T, vec![record(T, "a", u64::MAX)]).await.unwrap();
+    let (mut reader, assigned) = join(bus, T, "all", Start::Asked).await;
+    reader.begin(Position { partition: 0, offset: 0 }).await.unwrap();
     let mut numbers = Vec::new();
     loop {
         let next = take(&mut reader, 1).await.remove(0);
         numbers.extend(Some(number(&next)).filter(|n| *n != u64::MAX));
-        if next.position == end {
+        if next.position.offset + 1 == assigned[0].end {
             return numbers;
         }
     }
@@ -149,13 +152,13 @@ async fn positions_that_were_committed_are_not_given_out_again() {
     // Somebody has committed what follows from position 9; the log has lost it.
     bus.reserve(T, 10).unwrap();
     let mut behind = subscribe(&*bus, T, "behind", Start::Acknowledged).await;
-    let mut ahead = subscribe(&*bus, T, "ahead", Start::At(10)).await;
+    let mut ahead = subscribe_at(&*bus, T, "ahead", 10).await;
     assert_eq!(take(&mut behind, 3).await.iter().map(number).collect::<Vec<_>>(), [0, 1, 2]);
     crate::conformance::assert_waits(&mut behind).await;
     assert_eq!(append(&bus, 3..4).await, 10);
     for reader in [&mut behind, &mut ahead] {
         let next = take(reader, 1).await;
-        assert_eq!((next[0].position, number(&next[0])), (10, 3));
+        assert_eq!((next[0].position.offset, number(&next[0])), (10, 3));
     }
     bus.reserve(T, 5).unwrap();
     assert_eq!(append(&bus, 4..5).await, 11, "a reservation never goes back");

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crest_bus::{BusConfig, EmbeddedBus};
 use crest_core::StreamId;
-use crest_core::bus::{Bus, Record, Start};
+use crest_core::bus::{Bus, Position, Record, Start};
 use crest_core::topic::Topic;
 
-use crate::conformance::{assert_waits, number, record, subscribe, take};
+use crate::conformance::{assert_waits, number, record, subscribe, subscribe_at, take};
 use crate::counters::Counters;
 
 const T: Topic = Topic::MediaVideo;
@@ -21,6 +21,10 @@ fn open(config: BusConfig) -> (tempfile::TempDir, Arc<EmbeddedBus>) {
 
 async fn append(bus: &dyn Bus, stream: &str, numbers: std::ops::Range<u64>) {
     bus.append(T, numbers.map(|n| record(T, stream, n)).collect()).await.unwrap();
+}
+
+fn at(offset: u64) -> Position {
+    Position { partition: 0, offset }
 }
 
 fn dropped(counters: &Counters, stream: &str) -> u64 {
@@ -145,12 +149,12 @@ async fn what_every_reader_has_acknowledged_is_let_go() {
     let mut second = subscribe(&*bus, T, "second", Start::Latest).await;
     append(&*bus, "a", 0..4).await;
     assert_eq!((take(&mut first, 4).await.len(), take(&mut second, 4).await.len()), (4, 4));
-    first.acknowledge(3).await.unwrap();
-    let mut late = subscribe(&*bus, T, "late", Start::At(0)).await;
+    first.acknowledge(at(3)).await.unwrap();
+    let mut late = subscribe_at(&*bus, T, "late", 0).await;
     assert_eq!(take(&mut late, 4).await.len(), 4, "the second may need it again");
     drop(late);
-    second.acknowledge(2).await.unwrap();
-    let mut late = subscribe(&*bus, T, "late", Start::At(0)).await;
+    second.acknowledge(at(2)).await.unwrap();
+    let mut late = subscribe_at(&*bus, T, "late", 0).await;
     assert_eq!(number(&take(&mut late, 1).await[0]), 3);
     assert_waits(&mut late).await;
     assert_eq!(dropped(&counters, "a"), 0);
@@ -160,7 +164,7 @@ async fn what_every_reader_has_acknowledged_is_let_go() {
 async fn caught_up_is_when_every_reader_has_acknowledged() {
     let (_folder, bus) = open(BusConfig::default());
     append(&*bus, "a", 0..1).await;
-    bus.caught_up(T, 0).await.unwrap();
+    bus.caught_up(T, &StreamId::from_raw("a")).await.unwrap();
 
     let mut first = subscribe(&*bus, T, "first", Start::Acknowledged).await;
     let second = subscribe(&*bus, T, "second", Start::Acknowledged).await;
@@ -168,12 +172,12 @@ async fn caught_up_is_when_every_reader_has_acknowledged() {
     take(&mut first, 3).await;
     let waiting = tokio::spawn({
         let bus = bus.clone();
-        async move { bus.caught_up(T, 2).await }
+        async move { bus.caught_up(T, &StreamId::from_raw("a")).await }
     });
-    first.acknowledge(1).await.unwrap();
+    first.acknowledge(at(1)).await.unwrap();
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
-    first.acknowledge(2).await.unwrap();
+    first.acknowledge(at(2)).await.unwrap();
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished(), "the second has read nothing");
     drop(second);

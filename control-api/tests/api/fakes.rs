@@ -1,11 +1,14 @@
 //! A store, a bus and feeds in memory.
 
 use async_trait::async_trait;
-use crest_core::bus::{Bus, Position, Received, Record, Start, Subscription};
+use axum::body::Bytes;
+use crest_core::bus::{Bus, Partition, Received, Record, Start, Subscription};
 use crest_core::event::Event;
 use crest_core::feeds::FeedControl;
 use crest_core::highlight::StoredHighlight;
+use crest_core::instance::{Instance, InstanceId};
 use crest_core::job::{Job, JobKind};
+use crest_core::objects::{Method, Objects};
 use crest_core::segment::Fragment;
 use crest_core::space::Room;
 use crest_core::store::*;
@@ -14,11 +17,14 @@ use crest_core::topic::Topic;
 use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
 use crest_core::{
     EndpointId, Error, EventId, HighlightId, JobId, MediaTime, OrganizationId, Result, Session, StreamId, WallTime,
-    WebhookId,
 };
+use futures::stream::BoxStream;
 use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 fn unused<T>() -> Result<T> {
     Err(Error::ours("the API has no business here"))
@@ -103,6 +109,7 @@ impl Streams for MemoryStore {
     async fn transition_stream(
         &self,
         _: &StreamId,
+        _: Option<Session>,
         _: StreamState,
         _: Option<&str>,
         _: WallTime,
@@ -110,7 +117,7 @@ impl Streams for MemoryStore {
     ) -> Result<bool> {
         unused()
     }
-    async fn start_session(&self, _: &StreamId, _: WallTime) -> Result<Session> {
+    async fn start_session(&self, _: &StreamId, _: WallTime, _: &InstanceId) -> Result<Session> {
         unused()
     }
     async fn end_session(&self, _: &StreamId, _: Session, _: MediaTime) -> Result<()> {
@@ -142,10 +149,10 @@ impl MediaIndex for MemoryStore {
 
 #[async_trait]
 impl Highlights for MemoryStore {
-    async fn commit_fusion(&self, _: &FusionCommit, _: WallTime) -> Result<()> {
+    async fn commit_fusion(&self, _: &FusionCommit, _: WallTime) -> Result<Committed> {
         unused()
     }
-    async fn fusion_state(&self) -> Result<(Vec<Snapshot>, Option<Position>)> {
+    async fn claim_partition(&self, _: Partition, _: &InstanceId, _: WallTime) -> Result<Claimed> {
         unused()
     }
     async fn highlight(&self, organization: &OrganizationId, id: &HighlightId) -> Result<Option<StoredHighlight>> {
@@ -174,13 +181,13 @@ impl Jobs for MemoryStore {
     async fn lease_job(&self, _: JobKind, _: WallTime, _: WallTime) -> Result<Option<Job>> {
         unused()
     }
-    async fn requeue_job(&self, _: &JobId, _: WallTime, _: &str, _: bool) -> Result<()> {
+    async fn requeue_job(&self, _: &Job, _: WallTime, _: &str, _: bool) -> Result<()> {
         unused()
     }
-    async fn finish_clip(&self, _: &JobId, _: &ClipResult, _: &Event) -> Result<()> {
+    async fn finish_clip(&self, _: &Job, _: &ClipResult, _: &Event) -> Result<()> {
         unused()
     }
-    async fn fail_clip(&self, _: &JobId, _: &str, _: &Event) -> Result<()> {
+    async fn fail_clip(&self, _: &Job, _: &str, _: &Event) -> Result<()> {
         unused()
     }
     async fn cancel_job(&self, _: &JobId, _: &str) -> Result<()> {
@@ -230,7 +237,7 @@ impl Webhooks for MemoryStore {
     ) -> Result<Vec<LeasedDelivery>> {
         unused()
     }
-    async fn finish_attempt(&self, _: &WebhookId, _: &AttemptOutcome, _: WallTime) -> Result<()> {
+    async fn finish_attempt(&self, _: &LeasedDelivery, _: &AttemptOutcome, _: WallTime) -> Result<()> {
         unused()
     }
     async fn outbox_depth(&self) -> Result<(u64, Option<WallTime>)> {
@@ -270,9 +277,60 @@ impl Upkeep for MemoryStore {
 }
 
 #[async_trait]
+impl Instances for MemoryStore {
+    async fn beat(&self, _: &Instance) -> Result<()> {
+        unused()
+    }
+    async fn instances(&self) -> Result<Vec<Instance>> {
+        unused()
+    }
+    async fn forget_instances(&self, _: WallTime) -> Result<u64> {
+        unused()
+    }
+}
+
+#[async_trait]
 impl Store for MemoryStore {
     async fn ping(&self) -> Result<()> {
         self.up()
+    }
+    async fn close(&self) {}
+}
+
+/// Objects in a folder; behind links, where there are some.
+pub struct FolderObjects {
+    pub root: PathBuf,
+    pub links: Mutex<Option<String>>,
+}
+
+#[async_trait]
+impl Objects for FolderObjects {
+    fn folder(&self) -> Option<&Path> {
+        self.links.lock().unwrap().is_none().then_some(&self.root)
+    }
+    async fn put_file(&self, _: &str, _: &Path) -> Result<()> {
+        unused()
+    }
+    async fn put(&self, _: &str, _: Bytes) -> Result<()> {
+        unused()
+    }
+    async fn size(&self, key: &str) -> Result<Option<u64>> {
+        Ok(std::fs::metadata(self.root.join(key)).ok().map(|file| file.len()))
+    }
+    async fn read(&self, _: &str, _: Range<u64>) -> Result<BoxStream<'static, Result<Bytes>>> {
+        unused()
+    }
+    async fn delete(&self, _: &str) -> Result<()> {
+        unused()
+    }
+    async fn list(&self, _: &str) -> Result<BoxStream<'static, Result<(String, u64)>>> {
+        unused()
+    }
+    async fn signed_url(&self, key: &str, _: Method, valid: Duration) -> Result<Option<String>> {
+        Ok(self.links.lock().unwrap().as_ref().map(|base| format!("{base}/{key}?valid={}", valid.as_secs())))
+    }
+    async fn ping(&self) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -285,11 +343,11 @@ pub struct MemoryBus {
 
 #[async_trait]
 impl Bus for MemoryBus {
-    async fn append(&self, topic: Topic, records: Vec<Record>) -> Result<Position> {
+    async fn append(&self, topic: Topic, records: Vec<Record>) -> Result<()> {
         self.failure.lock().unwrap().clone().map_or(Ok(()), Err)?;
         let mut all = self.records.lock().unwrap();
         all.extend(records.into_iter().map(|record| (topic, record)));
-        Ok(all.len() as u64 - 1)
+        Ok(())
     }
     async fn subscribe(&self, _: Topic, _: &str, _: Start) -> Result<Box<dyn Subscription>> {
         unused()
@@ -318,14 +376,14 @@ pub struct MemoryFeeds {
 
 #[async_trait]
 impl FeedControl for MemoryFeeds {
-    async fn stop(&self, stream: &StreamId) -> Result<()> {
+    async fn stop(&self, stream: &Stream) -> Result<()> {
         let stopping = *self.stopping.lock().unwrap();
         match stopping {
             Stopping::Works => {}
             Stopping::Panics => panic!("a secret reason"),
             Stopping::Hangs => std::future::pending().await,
         }
-        for s in self.store.streams.lock().unwrap().iter_mut().filter(|s| s.id == *stream) {
+        for s in self.store.streams.lock().unwrap().iter_mut().filter(|s| s.id == stream.id) {
             s.state = StreamState::Ended;
         }
         Ok(())
@@ -333,7 +391,7 @@ impl FeedControl for MemoryFeeds {
     fn room(&self) -> Room {
         *self.room.lock().unwrap()
     }
-    fn rtmp_url(&self) -> String {
-        "rtmp://crest.test:1935/live".into()
+    async fn rtmp_url(&self) -> Result<Option<String>> {
+        Ok(Some("rtmp://crest.test:1935/live".into()))
     }
 }

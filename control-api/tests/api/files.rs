@@ -2,7 +2,7 @@
 
 use crest_core::highlight::HighlightState;
 
-use crate::world::{ALICE, Answer, World};
+use crate::world::{ALICE, Answer, BOB, World};
 
 const CLIP: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
@@ -89,4 +89,21 @@ async fn what_cannot_be_played_says_why() {
     // A key that leads out of the folder is a defect, never an answer.
     world.store.highlights.lock().unwrap().iter_mut().for_each(|h| h.clip = Some("../../etc/hostname".into()));
     world.get(&path, ALICE).await.refused(500, "internal");
+}
+
+#[tokio::test]
+async fn where_clips_lie_elsewhere_the_answer_is_a_fresh_link() {
+    let (world, path) = world_with_clip().await;
+    *world.media.links.lock().unwrap() = Some("https://bucket.test".into());
+    let link = world.get(&path, ALICE).await;
+    assert_eq!((link.status.as_u16(), link.body.len()), (307, 0));
+    let location = link.header("location");
+    assert!(location.starts_with("https://bucket.test/clips/") && location.ends_with(".mp4?valid=3600"), "{location}");
+    assert_eq!(link.header("cache-control"), "no-store");
+    assert_eq!(world.ask("HEAD", &path, ALICE, &[]).await.status.as_u16(), 307);
+    world.get(&path, BOB).await.refused(404, "not_found");
+    for entry in std::fs::read_dir(world.objects.path().join("clips")).unwrap() {
+        std::fs::remove_dir_all(entry.unwrap().path()).unwrap();
+    }
+    world.get(&path, ALICE).await.refused(404, "clip_not_available");
 }

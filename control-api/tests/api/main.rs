@@ -9,6 +9,7 @@ mod errors;
 mod events;
 mod fakes;
 mod files;
+mod links;
 mod lists;
 mod streams;
 mod webhooks;

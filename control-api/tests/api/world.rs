@@ -5,6 +5,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use crest_control_api::{ApiConfig, ApiState, router};
 use crest_core::highlight::{Highlight, HighlightState, StoredHighlight};
+use crest_core::objects::SharedObjects;
 use crest_core::store::Organization;
 use crest_core::stream::{SessionRow, StreamState};
 use crest_core::units::Span;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::fakes::{MemoryBus, MemoryFeeds, MemoryStore, Stopping};
+use crate::fakes::{FolderObjects, MemoryBus, MemoryFeeds, MemoryStore, Stopping};
 
 pub const OPERATOR: &str = "crest_sk_operator";
 pub const ALICE: &str = "crest_sk_alice";
@@ -31,6 +32,7 @@ pub struct World {
     pub ready: Arc<AtomicBool>,
     pub shutdown: CancellationToken,
     pub objects: tempfile::TempDir,
+    pub media: Arc<FolderObjects>,
 }
 
 pub struct Answer {
@@ -78,6 +80,11 @@ impl World {
     }
 
     pub fn with(config: ApiConfig) -> Self {
+        Self::storing(config, None)
+    }
+
+    /// With clips and thumbnails elsewhere than in `media`.
+    pub fn storing(config: ApiConfig, elsewhere: Option<SharedObjects>) -> Self {
         let store = Arc::new(MemoryStore::default());
         for (key, name, operator) in [(OPERATOR, "operator", true), (ALICE, "alice", false), (BOB, "bob", false)] {
             let organization = Organization { id: organization(name), name: name.into(), operator };
@@ -89,18 +96,20 @@ impl World {
         let ready = Arc::new(AtomicBool::new(true));
         let shutdown = CancellationToken::new();
         let objects = tempfile::tempdir().unwrap();
+        let media = Arc::new(FolderObjects { root: objects.path().to_owned(), links: Default::default() });
         let router = router(ApiState {
             store: store.clone(),
             bus: bus.clone(),
             feeds: feeds.clone(),
-            objects_root: objects.path().to_owned(),
+            objects: elsewhere.unwrap_or_else(|| media.clone()),
+            link_validity: Duration::from_secs(3600),
             links: Links::new("https://crest.test"),
             metrics: Arc::new(|| "crest_up 1\n".to_owned()),
             ready: ready.clone(),
             shutdown: shutdown.clone(),
             config,
         });
-        Self { router, store, bus, feeds, ready, shutdown, objects }
+        Self { router, store, bus, feeds, ready, shutdown, objects, media }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

@@ -74,7 +74,8 @@ async fn a_port_that_is_taken_names_the_setting() {
     let config = crest_ingest::RtmpConfig { listen: rig.ingest().rtmp_address(), ..Default::default() };
     let error = crest_ingest::rtmp::RtmpServer::bind(config).await.unwrap_err();
     assert!(error.message.contains("rtmp.listen"), "{error}");
-    assert_eq!(rig.ingest().control().rtmp_url(), format!("rtmp://{}/live", rig.ingest().rtmp_address()));
+    let url = format!("rtmp://{}/live", rig.ingest().rtmp_address());
+    assert_eq!(rig.ingest().control().rtmp_url().await, Ok(Some(url)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,14 +85,15 @@ async fn old_segments_go_and_young_ones_stay() {
     settings.retention.interval = Span(Duration::from_millis(20));
     let rig = Rig::start_with(settings, store).await;
     let now = jiff::Timestamp::now().as_millisecond();
+    std::fs::create_dir(rig.root.path().join("media")).unwrap();
     let segment = |object: &str, age_hours: i64| {
         std::fs::write(rig.root.path().join(object), b"media").unwrap();
         StoredSegment { object: object.to_owned(), bytes: 5, ended_at: WallTime(now - age_hours * 3_600_000) }
     };
-    rig.store.set_segments(vec![segment("a.mp4", 20), segment("b.mp4", 13), segment("c.mp4", 11)]);
-    rig.until("removal", |rig| rig.store.segments() == ["c.mp4"]).await;
-    assert!(!rig.root.path().join("a.mp4").exists() && !rig.root.path().join("b.mp4").exists());
-    assert!(rig.root.path().join("c.mp4").exists());
+    rig.store.set_segments(vec![segment("media/a.mp4", 20), segment("media/b.mp4", 13), segment("media/c.mp4", 11)]);
+    rig.until("removal", |rig| rig.store.segments() == ["media/c.mp4"]).await;
+    assert!(!rig.root.path().join("media/a.mp4").exists() && !rig.root.path().join("media/b.mp4").exists());
+    assert!(rig.root.path().join("media/c.mp4").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,6 +111,6 @@ async fn a_volume_that_is_short_of_space_loses_the_oldest_but_nothing_that_is_op
         bytes: 5,
         ended_at: WallTime(now - age_minutes * 60_000),
     };
-    rig.store.set_segments(vec![segment("old.mp4", 30), segment("open.mp4", 0)]);
-    rig.until("removal", |rig| rig.store.segments() == ["open.mp4"]).await;
+    rig.store.set_segments(vec![segment("media/old.mp4", 30), segment("media/open.mp4", 0)]);
+    rig.until("removal", |rig| rig.store.segments() == ["media/open.mp4"]).await;
 }

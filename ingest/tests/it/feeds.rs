@@ -126,15 +126,15 @@ async fn stopping_a_stream_disconnects_its_publisher_and_ends_it() {
     let control = rig.ingest().control();
     let feed = publisher(&rig.url("key-of-str_a"), 60, &[]);
     rig.until("video", |rig| rig.bus.video().len() >= 2).await;
-    control.stop(&StreamId::from_raw("str_a")).await.unwrap();
+    control.stop(&rig.store.get("str_a")).await.unwrap();
     assert_eq!(rig.store.state("str_a"), StreamState::Ended);
     assert_eq!(rig.store.events(), ["stream.started", "stream.ended"]);
     assert!(matches!(rig.bus.signals()[..], [_, (1, SignalEntry::SessionEnd { .. })]));
     assert!(!outcome(feed).await.0, "the publisher notices");
 
-    control.stop(&StreamId::from_raw("str_a")).await.unwrap();
-    control.stop(&StreamId::from_raw("str_unknown")).await.unwrap();
-    control.stop(&StreamId::from_raw("str_b")).await.unwrap();
+    control.stop(&rig.store.get("str_a")).await.unwrap();
+    control.stop(&created("str_unknown")).await.unwrap();
+    control.stop(&rig.store.get("str_b")).await.unwrap();
     assert_eq!(rig.store.state("str_b"), StreamState::Ended);
     assert_eq!(rig.store.events(), ["stream.started", "stream.ended", "stream.ended"]);
 }

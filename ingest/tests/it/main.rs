@@ -6,3 +6,4 @@ mod feeds;
 mod logs;
 mod room;
 mod support;
+mod uploads;

@@ -62,19 +62,22 @@ async fn a_shortage_removes_the_oldest_at_once_and_no_more_than_needed() {
     let rig = Rig::start(settings, vec![]).await;
     let now = jiff::Timestamp::now().as_millisecond();
     let segment = |object: &str, age_minutes: i64| StoredSegment {
-        object: object.to_owned(),
+        object: format!("media/{object}"),
         bytes: 100 * MB,
         ended_at: WallTime(now - age_minutes * 60_000),
     };
     // A feed that stood still for an hour: by its own clock this is the oldest, but it was just written.
-    std::fs::write(rig.root.path().join("slow.mp4"), b"media").unwrap();
+    std::fs::create_dir(rig.root.path().join("media")).unwrap();
+    std::fs::write(rig.root.path().join("media/slow.mp4"), b"media").unwrap();
     let all = [("slow.mp4", 60), ("a.mp4", 30), ("b.mp4", 20), ("c.mp4", 10), ("d.mp4", 5), ("young.mp4", 1)];
     rig.store.set_segments(all.map(|(object, age)| segment(object, age)).to_vec());
     // 0.9 GB are free beside them; 1.1 GB are enough.
     volume.lock().unwrap().free = 900 * MB + 600 * MB;
     rig.until("removal", |rig| rig.ingest().control().room() == Room::Ample && rig.store.segments().len() < 6).await;
-    assert_eq!(rig.store.segments(), ["slow.mp4", "c.mp4", "d.mp4", "young.mp4"]);
+    let left = ["slow.mp4", "c.mp4", "d.mp4", "young.mp4"].map(|name| format!("media/{name}"));
+    assert_eq!(rig.store.segments(), left);
     volume.lock().unwrap().free = 400 * MB;
     rig.until("removal of the rest", |rig| rig.store.segments().len() == 2).await;
-    assert_eq!(rig.store.segments(), ["slow.mp4", "young.mp4"], "what may still be decided on stays");
+    let left = ["media/slow.mp4", "media/young.mp4"];
+    assert_eq!(rig.store.segments(), left, "what may still be decided on stays");
 }

@@ -104,6 +104,11 @@ impl Segmenter {
         self.withheld = withheld;
     }
 
+    /// The file that is being written, by its key; every other one is closed for good.
+    pub fn open_file(&self) -> Option<&str> {
+        self.output.open_file()
+    }
+
     /// Takes the next event; returns the fragments that closed by it, already written and flushed to the
     /// operating system.
     ///

@@ -37,6 +37,11 @@ impl Output {
         Self { root, organization, stream, session, next_number: 0, open: None }
     }
 
+    /// The key of the file that is being written.
+    pub(super) fn open_file(&self) -> Option<&str> {
+        self.open.as_ref().map(|open| open.object.as_str())
+    }
+
     /// What follows goes into another file.
     pub(super) fn end_file(&mut self) {
         self.open = None;

@@ -1,7 +1,9 @@
 //! One highlight: from stored fragments to a clip and a thumbnail, and the event that tells it.
 
 use std::path::Path;
+use std::time::Duration;
 
+use bytesize::ByteSize;
 use crest_core::event::{Event, EventType};
 use crest_core::highlight::{Highlight, HighlightState, StoredHighlight};
 use crest_core::segment::Fragment;
@@ -10,6 +12,10 @@ use crest_core::view::{HighlightView, Links};
 use crest_core::{Error, Fault, MediaTime, Result, WallTime, object};
 
 use super::Shared;
+use super::scratch::{self, Scratch};
+
+/// How long fetching media, and storing what was made of it, may take each: together less than a lease.
+const TRANSFER: Duration = Duration::from_secs(35);
 
 /// What building came to.
 #[derive(Debug)]
@@ -20,6 +26,8 @@ pub(crate) enum Built {
     Impossible(String),
     /// There is no room for it; that is not the clip's fault, and passes.
     NoRoom(String),
+    /// The home of finished files cannot be used; neither is that the clip's fault.
+    Away(Error),
 }
 
 /// The stretch that the clip of a highlight shows.
@@ -62,16 +70,66 @@ pub(crate) async fn build(shared: &Shared, stored: &StoredHighlight) -> Result<B
     if !shared.space.fits(bytes) {
         return Ok(Built::NoRoom(format!("waits for room on the server's disk, for at most {bytes} bytes")));
     }
+    if shared.objects.folder().is_some() {
+        return make(shared, &shared.root, fragments, (from, to), highlight).await;
+    }
+    let (bytes, most) = (scratch::fetched_bytes(&fragments), shared.config.scratch);
+    if bytes > most.as_u64() {
+        return Ok(Built::Impossible(format!(
+            "the clip needs {} of stored media, and clips.scratch is {most}; give it more",
+            ByteSize(bytes)
+        )));
+    }
+    let scratch = Scratch::make(&shared.root).await?;
+    if let Err(error) = in_time("fetching its media", scratch.fetch(&shared.objects, &fragments)).await {
+        return elsewhere(shared, error).await;
+    }
+    make(shared, scratch.path(), fragments, (from, to), highlight).await
+}
+
+/// Makes the files below `root`, where the media lies under its keys, and stores them.
+async fn make(
+    shared: &Shared,
+    root: &Path,
+    fragments: Vec<Fragment>,
+    (from, to): (MediaTime, MediaTime),
+    highlight: &Highlight,
+) -> Result<Built> {
     let clip = object::clip(&highlight.organization_id, &highlight.id);
     let thumbnail = object::thumbnail(&highlight.organization_id, &highlight.id);
-    let (root, of) = (shared.root.clone(), highlight.clone());
-    let work = move || cut(&root, &fragments, (from, to), &of, (clip, thumbnail));
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(result)) => Ok(Built::Made(result)),
-        Ok(Err(error)) if error.fault == Fault::NotFound => Ok(Built::Impossible(error.message)),
-        Ok(Err(error)) if error.fault == Fault::Full => Ok(Built::NoRoom(error.message)),
-        Ok(Err(error)) => Err(error),
-        Err(error) => Err(Error::ours(format!("cutting the clip ended abnormally: {error}"))),
+    let (folder, of) = (root.to_owned(), highlight.clone());
+    let work = move || cut(&folder, &fragments, (from, to), &of, (clip, thumbnail));
+    let result = match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(error)) if error.fault == Fault::NotFound => return Ok(Built::Impossible(error.message)),
+        Ok(Err(error)) if error.fault == Fault::Full => return Ok(Built::NoRoom(error.message)),
+        Ok(Err(error)) => return Err(error),
+        Err(error) => return Err(Error::ours(format!("cutting the clip ended abnormally: {error}"))),
+    };
+    for key in [&result.thumbnail, &result.clip].into_iter().flatten() {
+        if let Err(error) = in_time("storing it", shared.objects.put_file(key, &root.join(key))).await {
+            return elsewhere(shared, error).await;
+        }
+    }
+    Ok(Built::Made(result))
+}
+
+/// Bounds what goes to or from the home of finished files.
+async fn in_time<T>(doing: &str, transfer: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(TRANSFER, transfer).await {
+        Ok(done) => done,
+        Err(_) => Err(Error::outside(format!("{doing} took longer than {TRANSFER:?}"))),
+    }
+}
+
+/// What a transfer that failed means for the clip.
+async fn elsewhere(shared: &Shared, error: Error) -> Result<Built> {
+    match error.fault {
+        Fault::Full => Ok(Built::NoRoom(error.message)),
+        Fault::Outside => Ok(Built::Away(error)),
+        // Settings may be mended as well as the way; what is refused although they are right may not.
+        Fault::User if shared.objects.ping().await.is_err() => Ok(Built::Away(error)),
+        _ => Err(error),
     }
 }
 

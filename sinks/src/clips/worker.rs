@@ -17,11 +17,14 @@ use crate::{millis, now};
 const LEASE: Duration = Duration::from_secs(120);
 /// How long a build under way may go on after the shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long after the end of a session its last fragment may turn up in the index.
+/// How long after the end of a session its last fragment may turn up in the index, where it lies here
+/// already.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Pause after the first failure; one more of it after each further one.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Pause of a clip whose media, or home, is out of reach.
+const AWAY: Duration = Duration::from_secs(2);
 /// Pause of a clip that there is no room for.
 const ROOM: Duration = Duration::from_secs(5);
 /// How often a clip is begun, whatever ended the earlier attempts: one that brings the process down
@@ -72,7 +75,7 @@ impl Worker {
         let done = tokio::select! {
             done = self.work(job) => done,
             () = deadline => {
-                self.shared.store.requeue_job(&job.id, now(), "crest stopped while it ran", false).await.map(|()| None)
+                self.shared.store.requeue_job(job, now(), "crest stopped while it ran", false).await.map(|()| None)
             }
         };
         match done {
@@ -97,7 +100,7 @@ impl Worker {
             Ok(false) => {}
             Ok(true) => {
                 let at = now().plus_millis(millis(self.shared.config.poll.0));
-                return store.requeue_job(&job.id, at, "waits for media to be stored", false).await.map(|()| None);
+                return store.requeue_job(job, at, "waits for media to be stored", false).await.map(|()| None);
             }
             Err(error) => return self.again(job, &error).await,
         }
@@ -109,8 +112,9 @@ impl Worker {
         match around(Stage::Clip, build::build(&self.shared, &stored)).await {
             Ok(Built::Made(result)) => {
                 metrics::histogram!("crest_clip_build_seconds").record(started.elapsed().as_secs_f64());
-                let event = build::ready(&stored, &result, links, now());
-                match around(Stage::Ready, store.finish_clip(&job.id, &result, &event)).await {
+                let mut event = build::ready(&stored, &result, links, now());
+                event.trace = job.trace;
+                match around(Stage::Ready, store.finish_clip(job, &result, &event)).await {
                     Ok(()) => Ok(Some("ready")),
                     Err(error) => self.overtaken(job, error).await,
                 }
@@ -118,7 +122,13 @@ impl Worker {
             Ok(Built::Impossible(reason)) => self.fail(job, &stored, &reason).await,
             Ok(Built::NoRoom(reason)) => {
                 metrics::counter!("crest_clips_postponed_total", "cause" => "disk_reserve").increment(1);
-                store.requeue_job(&job.id, now().plus_millis(millis(ROOM)), &reason, false).await.map(|()| None)
+                store.requeue_job(job, now().plus_millis(millis(ROOM)), &reason, false).await.map(|()| None)
+            }
+            Ok(Built::Away(error)) => {
+                self.shared.reach.lost();
+                self.complain(Some(job), &error, "the storage cannot be used; a clip waits for it");
+                metrics::counter!("crest_clips_postponed_total", "cause" => "storage").increment(1);
+                store.requeue_job(job, now().plus_millis(millis(AWAY)), &error.message, false).await.map(|()| None)
             }
             Err(error) => {
                 let failures = self.shared.progress.failed(&job.id, now());
@@ -148,7 +158,7 @@ impl Worker {
 
     /// Whether media that the clip shows is still to be stored.
     async fn must_wait(&self, job: &Job, stored: &StoredHighlight) -> Result<bool> {
-        let Shared { store, config, progress, .. } = &*self.shared;
+        let Shared { store, objects, config, progress, reach, .. } = &*self.shared;
         let (stream, session) = (&stored.highlight.stream_id, stored.highlight.session);
         let (_, to) = build::stretch(&self.shared, stored);
         let stored_to = store.stored_to(stream, session).await?;
@@ -162,15 +172,24 @@ impl Worker {
             return Ok(false);
         }
         let over = ended_at.is_some() || row.is_none() || sessions.iter().any(|row| row.session > session);
-        let patience = if over { config.max_wait.0.min(SETTLE) } else { config.max_wait.0 };
-        let at = now();
-        Ok(at < progress.first_seen(&job.id, at).plus_millis(millis(patience)))
+        let here = objects.folder().is_some();
+        let patience = if over && here { config.max_wait.0.min(SETTLE) } else { config.max_wait.0 };
+        let seen = progress.first_seen(&job.id, now());
+        // What could not be uploaded meanwhile gets its time afterwards.
+        for ask in [false, true] {
+            let since = reach.away_until(objects, ask).await.map_or(seen, |away| seen.max(away));
+            if now() < since.plus_millis(millis(patience)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn fail(&self, job: &Job, stored: &StoredHighlight, reason: &str) -> Result<Outcome> {
         tracing::warn!(highlight_id = job.subject, stream_id = %stored.highlight.stream_id, reason, "a clip was given up");
-        let event = build::failed(stored, reason, &self.shared.links, now());
-        match self.shared.store.fail_clip(&job.id, reason, &event).await {
+        let mut event = build::failed(stored, reason, &self.shared.links, now());
+        event.trace = job.trace;
+        match self.shared.store.fail_clip(job, reason, &event).await {
             Ok(()) => Ok(Some("failed")),
             Err(error) => self.overtaken(job, error).await,
         }
@@ -188,12 +207,12 @@ impl Worker {
     async fn again(&self, job: &Job, error: &Error) -> Result<Outcome> {
         self.complain(Some(job), error, "the store does not answer a clip job; trying again");
         let at = now().plus_millis(millis(AGAIN));
-        self.shared.store.requeue_job(&job.id, at, &error.message, false).await.map(|()| None)
+        self.shared.store.requeue_job(job, at, &error.message, false).await.map(|()| None)
     }
 
     async fn put_back(&self, job: &Job, failures: u32, error: &Error) -> Result<Outcome> {
         let at = now().plus_millis(millis(AGAIN.saturating_mul(failures)));
-        self.shared.store.requeue_job(&job.id, at, &error.message, true).await.map(|()| None)
+        self.shared.store.requeue_job(job, at, &error.message, true).await.map(|()| None)
     }
 
     fn complain(&self, job: Option<&Job>, error: &Error, what: &'static str) {

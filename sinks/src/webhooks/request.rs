@@ -13,6 +13,8 @@ use tokio::time::{Instant, timeout_at};
 use super::address::{PublicResolver, check_url};
 use crate::config::WebhooksConfig;
 
+/// W3C Trace Context.
+const TRACEPARENT: &str = "traceparent";
 /// How crest names itself.
 const AGENT: &str = concat!("crest/", env!("CARGO_PKG_VERSION"));
 
@@ -80,14 +82,14 @@ impl Sender {
     }
 
     async fn ask(&self, leased: &LeasedDelivery, now: WallTime) -> Result<Response, String> {
-        let LeasedDelivery { delivery, endpoint } = leased;
+        let LeasedDelivery { delivery, endpoint, trace, .. } = leased;
         let url = Url::parse(&endpoint.url).map_err(|error| format!("the address is not a URL: {error}"))?;
         check_url(&url, self.allow_private)?;
         let timestamp = now.0.div_euclid(1000);
         let signature = Webhook::new(&endpoint.secret)
             .and_then(|webhook| webhook.sign(delivery.id.as_str(), timestamp, delivery.body.as_bytes()))
             .map_err(|error| format!("the event cannot be signed: {error}; rotate the endpoint's secret"))?;
-        let request = self
+        let mut request = self
             .client
             .post(url)
             .header(CONTENT_TYPE, "application/json")
@@ -95,6 +97,9 @@ impl Sender {
             .header(HEADER_WEBHOOK_TIMESTAMP, timestamp.to_string())
             .header(HEADER_WEBHOOK_SIGNATURE, signature)
             .body(delivery.body.clone());
+        if let Some(trace) = trace {
+            request = request.header(TRACEPARENT, trace.step().to_string());
+        }
         request.send().await.map_err(|error| chain(&error.without_url()))
     }
 

@@ -126,7 +126,7 @@ impl Shared {
     async fn note(&self, leased: &LeasedDelivery, outcome: &AttemptOutcome, until: WallTime) {
         let id = &leased.delivery.id;
         loop {
-            let noted = around(Stage::Note, self.store.finish_attempt(id, outcome, now())).await;
+            let noted = around(Stage::Note, self.store.finish_attempt(leased, outcome, now())).await;
             let Err(error) = noted else { return };
             let over = !error.retryable || now().plus_millis(millis(AGAIN)) >= until;
             let endpoint = &leased.delivery.endpoint_id;

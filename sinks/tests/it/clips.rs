@@ -29,7 +29,7 @@ fn stream() -> StreamId {
 }
 
 /// A store with a highlight from 10 s to 14 s, its clip job, and a session that has ended or not.
-fn store(state: HighlightState, ended_at: Option<MediaTime>) -> Arc<Memory> {
+pub fn store(state: HighlightState, ended_at: Option<MediaTime>) -> Arc<Memory> {
     let store = Memory::default();
     let id = HighlightId::from_raw("hl_a");
     let highlight = Highlight {
@@ -56,6 +56,8 @@ fn store(state: HighlightState, ended_at: Option<MediaTime>) -> Arc<Memory> {
         kind: JobKind::Clip,
         subject: id.to_string(),
         attempt: 0,
+        leased_until: WallTime(0),
+        trace: None,
     };
     store.with(|state| {
         state.highlights.push(StoredHighlight {
@@ -111,8 +113,8 @@ async fn a_highlight_of_chat_alone_is_ready_without_a_clip() {
 }
 
 /// Twenty seconds of stored silence (AAC, 48 kHz, stereo) without a picture.
-fn sound(root: &std::path::Path) -> Vec<Fragment> {
-    let mut segmenter = Segmenter::new(root, organization(), stream(), SESSION, SegmenterConfig::default());
+pub fn sound(root: &std::path::Path, config: SegmenterConfig) -> Vec<Fragment> {
+    let mut segmenter = Segmenter::new(root, organization(), stream(), SESSION, config);
     let record = Bytes::from_static(&[0x11, 0x90]);
     let config = AudioConfig { codec: AudioCodec::Aac, record, sample_rate: 48_000, channels: 2 };
     let mut fragments = segmenter.push(&MediaEvent::AudioConfig(config)).unwrap();
@@ -130,7 +132,7 @@ fn sound(root: &std::path::Path) -> Vec<Fragment> {
 async fn a_clip_of_sound_alone_is_ready_without_a_thumbnail() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(HighlightState::Final, None);
-    let stored = sound(folder.path());
+    let stored = sound(folder.path(), SegmenterConfig::default());
     store.with(|state| state.fragments.extend(stored));
     let _running = start(&store, folder.path(), webhooks(), clips());
     store.until("ready", |state| !state.finished.is_empty()).await;
@@ -153,8 +155,9 @@ async fn a_clip_waits_until_what_it_shows_is_stored() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(HighlightState::Final, None);
     // The clip shows what comes until 16 s.
-    let (early, late): (Vec<_>, Vec<_>) =
-        sound(folder.path()).into_iter().partition(|fragment| fragment.end < MediaTime::from_millis(16_000));
+    let (early, late): (Vec<_>, Vec<_>) = sound(folder.path(), SegmenterConfig::default())
+        .into_iter()
+        .partition(|fragment| fragment.end < MediaTime::from_millis(16_000));
     store.with(|state| state.fragments.extend(early));
     let config = ClipsConfig { attempts: 1, ..clips() };
     let _running = start(&store, folder.path(), webhooks(), config);
@@ -196,7 +199,7 @@ async fn a_clip_whose_media_is_gone_fails_with_a_reason() {
 async fn cutting_is_tried_as_often_as_configured() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(HighlightState::Final, None);
-    let stored = sound(folder.path());
+    let stored = sound(folder.path(), SegmenterConfig::default());
     store.with(|state| state.fragments.extend(stored));
     // The folder for clips cannot be made.
     std::fs::write(folder.path().join("clips"), "in the way").unwrap();
@@ -235,7 +238,7 @@ async fn a_store_that_fails_for_a_while_does_not_fail_the_clip() {
 async fn a_clip_that_there_is_no_room_for_waits_and_is_not_failed() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(HighlightState::Final, None);
-    let stored = sound(folder.path());
+    let stored = sound(folder.path(), SegmenterConfig::default());
     store.with(|state| state.fragments.extend(stored));
     let space = Space::default();
     // Less than the clip takes.

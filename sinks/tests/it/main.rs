@@ -1,6 +1,7 @@
 //! The delivering role over a store in memory: real HTTP to receivers on loopback, real files.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod bucket;
 mod clips;
 mod receiver;
 mod store;
@@ -10,10 +11,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crest_core::objects::SharedObjects;
 use crest_core::space::Space;
 use crest_core::units::Span;
 use crest_core::view::Links;
 use crest_sinks::{ClipsConfig, SinkParts, Sinks, WebhooksConfig};
+use crest_store::objects::{StorageConfig, open};
 use tokio_util::sync::CancellationToken;
 
 /// A running role; dropping it stops it.
@@ -64,8 +67,22 @@ pub fn start_in(
     webhooks: WebhooksConfig,
     clips: ClipsConfig,
 ) -> Running {
+    let objects = open(&StorageConfig::default(), root).unwrap();
+    start_with(objects, space, store, root, webhooks, clips)
+}
+
+/// With another home of finished files than the data directory.
+pub fn start_with(
+    objects: SharedObjects,
+    space: Space,
+    store: &Arc<store::Memory>,
+    root: &Path,
+    webhooks: WebhooksConfig,
+    clips: ClipsConfig,
+) -> Running {
     let shutdown = CancellationToken::new();
-    let parts = SinkParts { store: store.clone(), root: root.to_owned(), links: links(), space, webhooks, clips };
+    let (store, root) = (store.clone(), root.to_owned());
+    let parts = SinkParts { store, objects, root, links: links(), space, webhooks, clips };
     let sinks = Sinks::start(parts, shutdown.clone()).unwrap();
     Running { shutdown, sinks: Some(sinks) }
 }
@@ -76,6 +93,7 @@ async fn settings_that_make_no_sense_are_refused() {
     let none = ClipsConfig { workers: 0, ..clips() };
     let parts = SinkParts {
         store,
+        objects: open(&StorageConfig::default(), Path::new("/nowhere")).unwrap(),
         root: "/nowhere".into(),
         links: links(),
         space: Space::default(),

@@ -5,12 +5,15 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use crest_core::bus::Partition;
 use crest_core::event::{Event, EventType};
 use crest_core::highlight::StoredHighlight;
+use crest_core::instance::{Instance, InstanceId};
 use crest_core::job::{Job, JobKind, JobState};
 use crest_core::segment::Fragment;
 use crest_core::store::*;
 use crest_core::stream::{SessionRow, Stream, StreamState};
+use crest_core::trace::Trace;
 use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
 use crest_core::*;
 use tokio::sync::Notify;
@@ -30,6 +33,8 @@ pub struct State {
     pub failed: Vec<(String, Event)>,
     pub cancelled: Vec<String>,
     pub requeued: Vec<String>,
+    /// What the deliveries follow from.
+    pub trace: Option<Trace>,
     /// Errors that the next calls meet, whichever they are.
     pub faults: VecDeque<Error>,
 }
@@ -146,15 +151,24 @@ impl Webhooks for Memory {
                 let due = first.filter(|row| row.due <= now && row.leased_until <= now);
                 if let Some(row) = due.filter(|_| leased.len() < limit as usize) {
                     row.leased_until = until;
-                    leased.push(LeasedDelivery { delivery: row.value.clone(), endpoint: endpoint.clone() });
+                    leased.push(LeasedDelivery {
+                        delivery: row.value.clone(),
+                        endpoint: endpoint.clone(),
+                        leased_until: until,
+                        trace: state.trace,
+                    });
                 }
             }
             leased
         })
     }
-    async fn finish_attempt(&self, id: &WebhookId, outcome: &AttemptOutcome, _: WallTime) -> Result<()> {
+    async fn finish_attempt(&self, leased: &LeasedDelivery, outcome: &AttemptOutcome, _: WallTime) -> Result<()> {
+        let id = &leased.delivery.id;
         self.call(|state| {
             let row = state.deliveries.iter_mut().find(|row| row.value.id == *id).unwrap();
+            if row.leased_until != leased.leased_until {
+                return;
+            }
             row.value.attempts += 1;
             row.leased_until = WallTime(0);
             match outcome {
@@ -207,25 +221,27 @@ impl Jobs for Memory {
             row.leased_until = until;
             row.value.1 = JobState::Running;
             row.value.0.attempt += 1;
+            row.value.0.leased_until = until;
             Some(row.value.0.clone())
         })
     }
-    async fn requeue_job(&self, id: &JobId, at: WallTime, reason: &str, _: bool) -> Result<()> {
+    async fn requeue_job(&self, job: &Job, at: WallTime, reason: &str, attempted: bool) -> Result<()> {
         self.call(|state| {
-            state.job(id).due = at;
-            state.job(id).value.1 = JobState::Queued;
+            state.job(&job.id).due = at;
+            state.job(&job.id).value.0.attempt -= u32::from(!attempted);
+            state.job(&job.id).value.1 = JobState::Queued;
             state.requeued.push(reason.to_owned());
         })
     }
-    async fn finish_clip(&self, id: &JobId, result: &ClipResult, event: &Event) -> Result<()> {
+    async fn finish_clip(&self, job: &Job, result: &ClipResult, event: &Event) -> Result<()> {
         self.call(|state| {
-            state.job(id).value.1 = JobState::Done;
+            state.job(&job.id).value.1 = JobState::Done;
             state.finished.push((result.clone(), event.clone()));
         })
     }
-    async fn fail_clip(&self, id: &JobId, reason: &str, event: &Event) -> Result<()> {
+    async fn fail_clip(&self, job: &Job, reason: &str, event: &Event) -> Result<()> {
         self.call(|state| {
-            state.job(id).value.1 = JobState::Failed;
+            state.job(&job.id).value.1 = JobState::Failed;
             state.failed.push((reason.to_owned(), event.clone()));
         })
     }
@@ -245,10 +261,10 @@ impl Highlights for Memory {
             all.find(|(h, _)| h.organization_id == *organization && h.id == *id).map(|(_, stored)| stored.clone())
         })
     }
-    async fn commit_fusion(&self, _: &FusionCommit, _: WallTime) -> Result<()> {
+    async fn claim_partition(&self, _: Partition, _: &InstanceId, _: WallTime) -> Result<Claimed> {
         unasked()
     }
-    async fn fusion_state(&self) -> Result<(Vec<Snapshot>, Option<crest_core::bus::Position>)> {
+    async fn commit_fusion(&self, _: &FusionCommit, _: WallTime) -> Result<Committed> {
         unasked()
     }
     async fn highlights(&self, _: &OrganizationId, _: &HighlightFilter, _: &Page) -> Result<Paged<StoredHighlight>> {
@@ -301,6 +317,7 @@ impl Streams for Memory {
     async fn transition_stream(
         &self,
         _: &StreamId,
+        _: Option<Session>,
         _: StreamState,
         _: Option<&str>,
         _: WallTime,
@@ -308,7 +325,7 @@ impl Streams for Memory {
     ) -> Result<bool> {
         unasked()
     }
-    async fn start_session(&self, _: &StreamId, _: WallTime) -> Result<Session> {
+    async fn start_session(&self, _: &StreamId, _: WallTime, _: &InstanceId) -> Result<Session> {
         unasked()
     }
     async fn end_session(&self, _: &StreamId, _: Session, _: MediaTime) -> Result<()> {
@@ -350,10 +367,24 @@ impl Upkeep for Memory {
 }
 
 #[async_trait]
+impl Instances for Memory {
+    async fn beat(&self, _: &Instance) -> Result<()> {
+        unasked()
+    }
+    async fn instances(&self) -> Result<Vec<Instance>> {
+        unasked()
+    }
+    async fn forget_instances(&self, _: WallTime) -> Result<u64> {
+        unasked()
+    }
+}
+
+#[async_trait]
 impl Store for Memory {
     async fn ping(&self) -> Result<()> {
         Ok(())
     }
+    async fn close(&self) {}
 }
 
 /// The delivering role has no business here.

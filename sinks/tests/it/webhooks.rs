@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use crest_core::trace::Trace;
 use crest_core::webhook::{AttemptOutcome, DeliveryState};
 use crest_core::{EndpointId, Error};
 use crest_sinks::WebhooksConfig;
@@ -39,6 +40,20 @@ fn reason(outcome: &AttemptOutcome) -> &str {
 }
 
 #[tokio::test]
+async fn each_attempt_is_a_step_of_the_trace_that_the_event_belongs_to() {
+    let receiver = Receiver::statuses(&[503, 200]).await;
+    let store = Arc::new(Memory::default());
+    let trace = Trace::new([7; 16], [1; 8]);
+    store.with(|state| state.trace = Some(trace));
+    let endpoint = store.endpoint("a", &receiver.url("/"), SECRET, 1);
+    let _running = start(&store, std::path::Path::new("/nowhere"), webhooks(), clips());
+    store.until("delivered", |state| state.all(&endpoint, DeliveryState::Delivered)).await;
+    let steps: Vec<Trace> = receiver.received().iter().map(|r| r.header("traceparent").parse().unwrap()).collect();
+    assert!(steps.iter().all(|step| step.id() == trace.id() && step.span() != trace.span()), "{steps:?}");
+    assert_ne!(steps[0], steps[1]);
+}
+
+#[tokio::test]
 async fn events_arrive_in_order_signed_and_as_they_were_frozen() {
     let receiver = Receiver::statuses(&[200]).await;
     let (store, endpoint, _running) = deliver(&receiver.url("/hook?token=1"), 5, webhooks());
@@ -55,6 +70,7 @@ async fn events_arrive_in_order_signed_and_as_they_were_frozen() {
         assert_eq!(request.header("webhook-id"), delivery.id.as_str());
         assert_eq!(request.header("content-type"), "application/json");
         assert!(request.header("user-agent").starts_with("crest/"));
+        assert_eq!(request.header("traceparent"), "", "these belong to no trace");
         assert_eq!(request.path, "/hook");
     }
 }

@@ -1,9 +1,10 @@
 //! The store and the bus, in memory. What ingest never calls answers with an error.
 
 use async_trait::async_trait;
-use crest_core::bus::{Bus, Position, Received, Record, Start, Subscription};
+use crest_core::bus::{Bus, Partition, Received, Record, Start, Subscription};
 use crest_core::event::Event;
 use crest_core::highlight::StoredHighlight;
+use crest_core::instance::{Instance, InstanceId};
 use crest_core::job::{Job, JobKind};
 use crest_core::sample::{AudioWindow, VideoBatch};
 use crest_core::segment::Fragment;
@@ -14,7 +15,6 @@ use crest_core::topic::Topic;
 use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
 use crest_core::{
     EndpointId, Error, EventId, HighlightId, JobId, MediaTime, OrganizationId, Result, Session, StreamId, WallTime,
-    WebhookId,
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -101,6 +101,7 @@ impl Streams for MemoryStore {
     async fn transition_stream(
         &self,
         id: &StreamId,
+        session: Option<Session>,
         to: StreamState,
         reason: Option<&str>,
         now: WallTime,
@@ -112,6 +113,9 @@ impl Streams for MemoryStore {
             return Err(Error::outside("the disk is full"));
         }
         let stream = rows.streams.iter_mut().find(|s| s.id == *id).ok_or_else(|| Error::not_found("stream"))?;
+        if session.is_some() && session != stream.session {
+            return Err(Error::conflict("there is a later session"));
+        }
         if stream.state == to {
             return Ok(false);
         }
@@ -124,12 +128,13 @@ impl Streams for MemoryStore {
         rows.events.extend_from_slice(events);
         Ok(true)
     }
-    async fn start_session(&self, id: &StreamId, started_at: WallTime) -> Result<Session> {
+    async fn start_session(&self, id: &StreamId, started_at: WallTime, instance: &InstanceId) -> Result<Session> {
         let mut rows = self.0.lock().unwrap();
         let latest = rows.sessions.iter().filter(|s| s.stream_id == *id).map(|s| s.session.number()).max();
         let session = Session::new(latest.unwrap_or(0) + 1);
         rows.sessions.push(SessionRow { stream_id: id.clone(), session, started_at, ended_at: None });
-        rows.streams.iter_mut().find(|s| s.id == *id).unwrap().session = Some(session);
+        let stream = rows.streams.iter_mut().find(|s| s.id == *id).unwrap();
+        (stream.session, stream.instance) = (Some(session), Some(instance.clone()));
         Ok(session)
     }
     async fn end_session(&self, id: &StreamId, session: Session, ended_at: MediaTime) -> Result<()> {
@@ -146,7 +151,13 @@ impl Streams for MemoryStore {
 #[async_trait]
 impl MediaIndex for MemoryStore {
     async fn add_fragment(&self, fragment: &Fragment) -> Result<()> {
-        self.0.lock().unwrap().fragments.push(fragment.clone());
+        let mut rows = self.0.lock().unwrap();
+        if !rows.sessions.iter().any(|s| s.stream_id == fragment.stream_id && s.session == fragment.session) {
+            return Err(Error::not_found("session"));
+        }
+        if !rows.fragments.iter().any(|f| f.object == fragment.object && f.offset == fragment.offset) {
+            rows.fragments.push(fragment.clone());
+        }
         Ok(())
     }
     async fn fragments(&self, _: &StreamId, _: Session, _: MediaTime, _: MediaTime) -> Result<Vec<Fragment>> {
@@ -160,7 +171,9 @@ impl MediaIndex for MemoryStore {
         Ok(self.0.lock().unwrap().segments.iter().take(limit as usize).cloned().collect())
     }
     async fn forget_segment(&self, object: &str) -> Result<()> {
-        self.0.lock().unwrap().segments.retain(|s| s.object != object);
+        let mut rows = self.0.lock().unwrap();
+        rows.segments.retain(|s| s.object != object);
+        rows.fragments.retain(|f| f.object != object);
         Ok(())
     }
 }
@@ -180,10 +193,19 @@ impl Upkeep for MemoryStore {
 }
 
 #[async_trait]
+#[rustfmt::skip]
+impl Instances for MemoryStore {
+    async fn beat(&self, _: &Instance) -> Result<()> { Err(unused()) }
+    async fn instances(&self) -> Result<Vec<Instance>> { Err(unused()) }
+    async fn forget_instances(&self, _: WallTime) -> Result<u64> { Err(unused()) }
+}
+
+#[async_trait]
 impl Store for MemoryStore {
     async fn ping(&self) -> Result<()> {
         Ok(())
     }
+    async fn close(&self) {}
 }
 
 /// Everything appended, in order; topics keep what real ones may have dropped.
@@ -216,10 +238,10 @@ impl MemoryBus {
 
 #[async_trait]
 impl Bus for MemoryBus {
-    async fn append(&self, topic: Topic, records: Vec<Record>) -> Result<Position> {
+    async fn append(&self, topic: Topic, records: Vec<Record>) -> Result<()> {
         let mut all = self.0.lock().unwrap();
         all.extend(records.into_iter().map(|record| (topic, record)));
-        Ok(all.len() as Position)
+        Ok(())
     }
     async fn subscribe(&self, _: Topic, _: &str, _: Start) -> Result<Box<dyn Subscription>> {
         Err(unused())
@@ -247,8 +269,8 @@ impl Tenants for MemoryStore {
 #[async_trait]
 #[rustfmt::skip]
 impl Highlights for MemoryStore {
-    async fn commit_fusion(&self, _: &FusionCommit, _: WallTime) -> Result<()> { Err(unused()) }
-    async fn fusion_state(&self) -> Result<(Vec<Snapshot>, Option<Position>)> { Err(unused()) }
+    async fn claim_partition(&self, _: Partition, _: &InstanceId, _: WallTime) -> Result<Claimed> { Err(unused()) }
+    async fn commit_fusion(&self, _: &FusionCommit, _: WallTime) -> Result<Committed> { Err(unused()) }
     async fn highlight(&self, _: &OrganizationId, _: &HighlightId) -> Result<Option<StoredHighlight>> { Err(unused()) }
     async fn highlights(&self, _: &OrganizationId, _: &HighlightFilter, _: &Page) -> Result<Paged<StoredHighlight>> {
         Err(unused())
@@ -259,9 +281,9 @@ impl Highlights for MemoryStore {
 #[rustfmt::skip]
 impl Jobs for MemoryStore {
     async fn lease_job(&self, _: JobKind, _: WallTime, _: WallTime) -> Result<Option<Job>> { Err(unused()) }
-    async fn requeue_job(&self, _: &JobId, _: WallTime, _: &str, _: bool) -> Result<()> { Err(unused()) }
-    async fn finish_clip(&self, _: &JobId, _: &ClipResult, _: &Event) -> Result<()> { Err(unused()) }
-    async fn fail_clip(&self, _: &JobId, _: &str, _: &Event) -> Result<()> { Err(unused()) }
+    async fn requeue_job(&self, _: &Job, _: WallTime, _: &str, _: bool) -> Result<()> { Err(unused()) }
+    async fn finish_clip(&self, _: &Job, _: &ClipResult, _: &Event) -> Result<()> { Err(unused()) }
+    async fn fail_clip(&self, _: &Job, _: &str, _: &Event) -> Result<()> { Err(unused()) }
     async fn cancel_job(&self, _: &JobId, _: &str) -> Result<()> { Err(unused()) }
 }
 
@@ -276,6 +298,6 @@ impl Webhooks for MemoryStore {
         Err(unused())
     }
     async fn lease_deliveries(&self, _: WallTime, _: WallTime, _: u32, _: &DeliveryOrder) -> Result<Vec<LeasedDelivery>> { Err(unused()) }
-    async fn finish_attempt(&self, _: &WebhookId, _: &AttemptOutcome, _: WallTime) -> Result<()> { Err(unused()) }
+    async fn finish_attempt(&self, _: &LeasedDelivery, _: &AttemptOutcome, _: WallTime) -> Result<()> { Err(unused()) }
     async fn outbox_depth(&self) -> Result<(u64, Option<WallTime>)> { Err(unused()) }
 }

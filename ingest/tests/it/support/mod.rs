@@ -1,14 +1,17 @@
-//! A store and a bus in memory, limited to what ingest uses, and ffmpeg as the publisher. The real
-//! ones belong to other crates of the same rank; the whole system is tested with them elsewhere.
+//! A store and a bus in memory, limited to what ingest uses, the real homes of finished files, and ffmpeg
+//! as the publisher. The whole system is tested with the real store and bus elsewhere.
 
 pub mod memory;
 
+use crest_core::instance::InstanceId;
+use crest_core::objects::SharedObjects;
 use crest_core::stream::{SourceKind, Stream, StreamState};
 use crest_core::units::Span;
 use crest_core::view::Links;
 use crest_core::{OrganizationId, StreamId, WallTime};
 use crest_ingest::{Ingest, IngestConfig, IngestParts, Reserve, RetentionConfig, RtmpConfig, Volume};
 use crest_media::{KeyframePool, KeyframePoolConfig, SegmenterConfig};
+use crest_store::objects::{StorageConfig, open};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,7 +24,8 @@ use memory::{MemoryBus, MemoryStore};
 pub struct Rig {
     pub store: Arc<MemoryStore>,
     pub bus: Arc<MemoryBus>,
-    pub root: tempfile::TempDir,
+    pub root: Arc<tempfile::TempDir>,
+    pub objects: SharedObjects,
     pub ingest: Option<Ingest>,
     pub shutdown: CancellationToken,
 }
@@ -31,6 +35,9 @@ pub struct Settings {
     pub reconnect: Span,
     pub rtmp: RtmpConfig,
     pub retention: RetentionConfig,
+    pub storage: StorageConfig,
+    pub ingest: IngestConfig,
+    pub segment: Span,
     /// The volume that everything is on, without the store's segments.
     pub volume: Arc<Mutex<Volume>>,
 }
@@ -46,6 +53,9 @@ impl Default for Settings {
                 ballast: bytesize::ByteSize(0),
                 ..RetentionConfig::default()
             },
+            storage: StorageConfig::default(),
+            ingest: IngestConfig::default(),
+            segment: SegmenterConfig::default().segment,
             volume: Arc::new(Mutex::new(Volume { bytes: 1 << 40, free: 1 << 40 })),
         }
     }
@@ -57,9 +67,14 @@ impl Rig {
     }
 
     pub async fn start_with(settings: Settings, store: Arc<MemoryStore>) -> Self {
+        Self::start_in(settings, store, Arc::new(tempfile::tempdir().unwrap())).await
+    }
+
+    /// On the data directory of an earlier process.
+    pub async fn start_in(settings: Settings, store: Arc<MemoryStore>, root: Arc<tempfile::TempDir>) -> Self {
         crest_media::init().unwrap();
         let bus = Arc::new(MemoryBus::default());
-        let root = tempfile::tempdir().unwrap();
+        let objects = open(&settings.storage, root.path()).unwrap();
         let shutdown = CancellationToken::new();
         let volume = settings.volume;
         let kept = store.clone();
@@ -70,18 +85,21 @@ impl Rig {
         let parts = IngestParts {
             store: store.clone(),
             bus: bus.clone(),
+            objects: objects.clone(),
+            instance: InstanceId::from_raw("here"),
+            others: None,
             root: root.path().to_owned(),
             links: Links::new("http://127.0.0.1"),
             pool: KeyframePool::new(&KeyframePoolConfig::default()).unwrap(),
-            segmenter: SegmenterConfig::default(),
-            ingest: IngestConfig { reconnect: settings.reconnect, ..IngestConfig::default() },
+            segmenter: SegmenterConfig { segment: settings.segment, ..SegmenterConfig::default() },
+            ingest: IngestConfig { reconnect: settings.reconnect, ..settings.ingest },
             rtmp: settings.rtmp,
             reserve: Reserve::over(root.path(), &settings.retention, eyes).unwrap(),
             retention: settings.retention,
             clip_margin: Span::secs(2),
         };
         let ingest = Ingest::start(parts, shutdown.clone()).await.unwrap();
-        Self { store, bus, root, ingest: Some(ingest), shutdown }
+        Self { store, bus, root, objects, ingest: Some(ingest), shutdown }
     }
 
     pub fn ingest(&self) -> &Ingest {
@@ -89,7 +107,7 @@ impl Rig {
     }
 
     pub fn url(&self, key: &str) -> String {
-        format!("{}/{key}", self.ingest().control().rtmp_url())
+        format!("rtmp://{}/live/{key}", self.ingest().rtmp_address())
     }
 
     pub async fn stop(&mut self) {
@@ -124,6 +142,7 @@ pub fn stream(id: &str, source: SourceKind, state: StreamState) -> Stream {
         state,
         state_reason: None,
         session: None,
+        instance: None,
         created_at: WallTime(0),
         updated_at: WallTime(0),
     }

@@ -1,0 +1,232 @@
+//! What Kafka's library calls while the thread polls it: partitions come and go, offsets are committed.
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tracing::{debug, warn};
+
+use crest_core::bus::Partition;
+
+use super::super::metrics;
+use super::super::watch::{Watch, code};
+use super::state::Shared;
+
+pub(crate) type Client = BaseConsumer<Group>;
+
+/// This member's side of the group.
+pub(crate) struct Group {
+    shared: Arc<Shared>,
+    watch: Watch,
+    /// How often anything was called: polling that returns nothing may have done something.
+    called: AtomicU64,
+    /// Whether a commit is under way.
+    committing: AtomicBool,
+}
+
+impl Group {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let watch = Watch::new(shared.cluster.clone());
+        Self { shared, watch, called: AtomicU64::new(0), committing: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn called(&self) -> u64 {
+        self.called.load(Ordering::Relaxed)
+    }
+
+    fn call(&self) {
+        self.called.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells the brokers what was acknowledged, in the background, one after the other. Whether something is
+    /// left to be told.
+    pub(crate) fn commit(&self, consumer: &Client) -> bool {
+        if self.committing.load(Ordering::Acquire) {
+            return true;
+        }
+        let Some(offsets) = self.list(self.shared.lock().uncommitted()) else { return false };
+        self.committing.store(true, Ordering::Release);
+        if let Err(error) = consumer.commit(&offsets, CommitMode::Async) {
+            debug!(topic = self.shared.topic.name(), "what was acknowledged is not committed yet: {error}");
+            self.committing.store(false, Ordering::Release);
+        }
+        true
+    }
+
+    /// Tells the brokers what was acknowledged of these partitions, or of all, and waits.
+    pub(crate) fn commit_now(&self, consumer: &Client, of: Option<&[Partition]>) {
+        let wanted = |(partition, _): &(Partition, u64)| of.is_none_or(|of| of.contains(partition));
+        let Some(offsets) = self.list(self.shared.lock().uncommitted().filter(wanted)) else { return };
+        match consumer.commit(&offsets, CommitMode::Sync) {
+            Ok(()) => self.note(&offsets),
+            // It is handed out again.
+            Err(error) => warn!(
+                topic = self.shared.topic.name(),
+                group = self.shared.group,
+                "the last acknowledged records could not be committed: {error}"
+            ),
+        }
+    }
+
+    fn note(&self, offsets: &TopicPartitionList) {
+        let mut state = self.shared.lock();
+        for element in offsets.elements().iter().filter(|element| element.error().is_ok()) {
+            if let (Ok(partition), Offset::Offset(offset)) =
+                (Partition::try_from(element.partition()), element.offset())
+            {
+                state.committed(partition, u64::try_from(offset).unwrap_or(0));
+            }
+        }
+    }
+
+    fn list(&self, offsets: impl Iterator<Item = (Partition, u64)>) -> Option<TopicPartitionList> {
+        list(self.shared.name(), offsets.map(|(partition, offset)| (partition, offset_at(offset))))
+    }
+
+    fn assigned(&self, consumer: &Client, partitions: &[Partition]) {
+        let mut state = self.shared.lock();
+        for partition in partitions {
+            state.give(*partition);
+        }
+        drop(state);
+        // The group is answered at once. What is fetched of the partitions, and from where, is decided by the
+        // thread when it knows what they hold.
+        if let Err(error) = consumer.incremental_assign(&TopicPartitionList::new()) {
+            warn!(topic = self.shared.topic.name(), "partitions could not be taken: {error}");
+        }
+    }
+
+    fn revoked(&self, consumer: &Client, partitions: &[Partition]) {
+        let lost = consumer.assignment_lost();
+        let mut state = self.shared.lock();
+        let stalled = state.left;
+        let fetched: Vec<Partition> =
+            partitions.iter().copied().filter(|p| state.partitions.get(p).is_some_and(|held| held.fetched)).collect();
+        let told = state.give_up(partitions);
+        drop(state);
+        self.shared.news.notify_one();
+        // Nobody else has them before this returns: the stage finishes what it was handed, so that it is not
+        // done twice. What is lost already is not waited for.
+        if let Some(ticket) = told
+            && !lost
+            && !stalled
+        {
+            self.wait_until_handled(ticket);
+        }
+        if !lost {
+            self.commit_now(consumer, Some(partitions));
+        }
+        self.shared.lock().gone(partitions);
+        let fetched = fetched.into_iter().map(|partition| (partition, Offset::Invalid));
+        let fetched = list(self.shared.name(), fetched).unwrap_or_else(TopicPartitionList::new);
+        if let Err(error) = consumer.incremental_unassign(&fetched) {
+            warn!(topic = self.shared.topic.name(), "partitions could not be given up: {error}");
+        }
+    }
+
+    fn wait_until_handled(&self, ticket: u64) {
+        let end = Instant::now() + self.shared.cluster.config.handover.0;
+        loop {
+            let state = self.shared.lock();
+            if state.closing || state.handled(ticket) {
+                return;
+            }
+            drop(state);
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                warn!(
+                    topic = self.shared.topic.name(),
+                    group = self.shared.group,
+                    "a partition goes to another process while its records are still worked on; the stage took longer \
+                     than bus.kafka.handover"
+                );
+                return;
+            }
+            self.shared.signal.wait(left.min(Duration::from_millis(100)));
+        }
+    }
+}
+
+/// An offset as Kafka's library takes it.
+pub(crate) fn offset_at(offset: u64) -> Offset {
+    Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX))
+}
+
+/// A list of partitions of a topic, unless it is empty.
+pub(crate) fn list(topic: &str, offsets: impl Iterator<Item = (Partition, Offset)>) -> Option<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        let partition = i32::try_from(partition).unwrap_or(i32::MAX);
+        // Fails for no offset that is made here.
+        let _ = list.add_partition_offset(topic, partition, offset);
+    }
+    (list.count() > 0).then_some(list)
+}
+
+impl ClientContext for Group {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.call();
+        self.watch.log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.call();
+        // Errors of a topic are errors of polling as well, and explained there.
+        match code(&error) {
+            Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::AutoOffsetReset => debug!("{reason}"),
+            Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => debug!("{reason}"),
+            _ => self.watch.error(&error, reason),
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.call();
+        self.watch.stats(&statistics);
+        let topic = statistics.topics.get(self.shared.name());
+        let ends = topic.into_iter().flat_map(|topic| topic.partitions.iter());
+        let mut state = self.shared.lock();
+        for (partition, figures) in ends {
+            let held = Partition::try_from(*partition).ok().and_then(|p| state.partitions.get_mut(&p));
+            if let (Some(held), Ok(end)) = (held, u64::try_from(figures.hi_offset)) {
+                held.end = end;
+            }
+        }
+        metrics::held(&self.shared, &state);
+    }
+}
+
+impl ConsumerContext for Group {
+    fn rebalance(&self, consumer: &Client, what: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        self.call();
+        let elements = partitions.elements();
+        let partitions: Vec<Partition> =
+            elements.iter().filter_map(|element| Partition::try_from(element.partition()).ok()).collect();
+        if !partitions.is_empty() {
+            metrics::rebalanced(&self.shared);
+        }
+        if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.assigned(consumer, &partitions);
+        } else {
+            self.revoked(consumer, &partitions);
+        }
+        metrics::held(&self.shared, &self.shared.lock());
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        self.call();
+        self.committing.store(false, Ordering::Release);
+        match result {
+            Ok(()) => self.note(offsets),
+            // Tried again as long as the partitions are held.
+            Err(error) => {
+                debug!(topic = self.shared.topic.name(), "what was acknowledged is not committed yet: {error}")
+            }
+        }
+    }
+}

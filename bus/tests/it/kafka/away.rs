@@ -1,0 +1,189 @@
+//! Brokers and topics that go away, and come back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crest_core::bus::{Bus, Next, SharedBus, Start};
+use crest_core::topic::Topic;
+use crest_core::units::Span;
+use crest_core::{Fault, StreamId};
+
+use super::broker::Broker;
+use super::{Cluster, figures, raw};
+use crate::conformance::{Home, LIMIT, acknowledge_all, number, record, subscribe, take};
+
+const T: Topic = Topic::Signals;
+/// A broker that starts takes some seconds, and all others that are built and tested at the same time.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Appends until it works.
+async fn append_again(bus: &SharedBus, key: &str, n: u64) -> u64 {
+    let mut failed = 0;
+    while let Err(error) = bus.append(T, vec![record(T, key, n)]).await {
+        assert!(error.retryable, "{error}");
+        failed += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    failed
+}
+
+/// The numbers of a stream without those that came before.
+fn without_repeats(numbers: &[u64]) -> Vec<u64> {
+    let mut highest = None;
+    numbers.iter().copied().filter(|n| highest < Some(*n) && highest.replace(*n) < Some(*n)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_the_broker_restarts() {
+    let broker = Broker::start();
+    let mut cluster = Cluster::on(&broker.address);
+    cluster.config.append_timeout = Span::secs(2);
+    let bus: SharedBus = cluster.open().await;
+    let over = Arc::new(AtomicBool::new(false));
+    let failures = Arc::new(AtomicU64::new(0));
+    let writers: Vec<_> = (0..6)
+        .map(|writer| {
+            let (bus, over, failures) = (bus.clone(), over.clone(), failures.clone());
+            tokio::spawn(async move {
+                let mut n = 0;
+                while !over.load(Ordering::Relaxed) {
+                    failures.fetch_add(append_again(&bus, &format!("stream_{writer}"), n).await, Ordering::Relaxed);
+                    n += 1;
+                }
+                n
+            })
+        })
+        .collect();
+    let mut reader = subscribe(&*bus, T, "g", Start::Acknowledged).await;
+    let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut read_until = async |enough: &dyn Fn(&BTreeMap<String, Vec<u64>>) -> bool| {
+        let reading = async {
+            while !enough(&seen) {
+                match reader.next(100).await {
+                    Ok(Next::Records(records)) => {
+                        for received in &records {
+                            seen.entry(received.record.key.to_string()).or_default().push(number(received));
+                        }
+                        acknowledge_all(&mut reader, &records).await;
+                    }
+                    Ok(_) => {}
+                    Err(error) => assert!(error.retryable, "{error}"),
+                }
+            }
+        };
+        tokio::time::timeout(LONG, reading).await.expect("it goes on");
+        seen.clone()
+    };
+    let highest = |seen: &BTreeMap<String, Vec<u64>>| seen.values().flatten().max().copied().unwrap_or(0);
+    let before = read_until(&|seen| highest(seen) > 100).await;
+    for _ in 0..2 {
+        broker.stop();
+        // Longer than an append may take: some of them fail.
+        let failed = failures.load(Ordering::Relaxed);
+        while failures.load(Ordering::Relaxed) < failed + 6 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        broker.start_again();
+        let then = highest(&before);
+        read_until(&|seen| highest(seen) > then + 100).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    let mut written = BTreeMap::new();
+    for (writer, task) in writers.into_iter().enumerate() {
+        written.insert(format!("stream_{writer}"), task.await.unwrap());
+    }
+    let all = |seen: &BTreeMap<String, Vec<u64>>| {
+        written
+            .iter()
+            .all(|(stream, count)| seen.get(stream).is_some_and(|seen| seen.iter().max() == Some(&(count - 1))))
+    };
+    let seen = read_until(&all).await;
+    for (stream, count) in &written {
+        // In order, with repeats at most.
+        let seen = &seen[stream];
+        assert_eq!(without_repeats(seen), (0..*count).collect::<Vec<_>>(), "{stream}");
+        let mut last = 0;
+        for n in seen {
+            assert!(*n <= last + 1, "{stream}: {n} after {last}");
+            last = *n;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_away_is_named_and_samples_are_dropped() {
+    figures::start();
+    let broker = Broker::start();
+    let mut cluster = Cluster::on(&broker.address);
+    cluster.config.append_timeout = Span::secs(1);
+    let bus = cluster.open().await;
+    bus.append(T, vec![record(T, "a", 1)]).await.unwrap();
+    broker.stop();
+    let error = tokio::time::timeout(LIMIT, bus.append(T, vec![record(T, "a", 2)])).await.unwrap().unwrap_err();
+    assert_eq!((error.fault, error.retryable), (Fault::Outside, true), "{error}");
+    for named in ["bus.brokers", &broker.address, "signals", "bus.kafka.append_timeout"] {
+        assert!(error.message.contains(named), "{error}");
+    }
+    // Samples do not wait; in the end they are counted as dropped.
+    let stream = format!("away_{}", cluster.config.prefix);
+    bus.append(Topic::MediaVideo, (0..5).map(|n| record(Topic::MediaVideo, &stream, n)).collect()).await.unwrap();
+    let dropped = || figures::counter("crest_samples_dropped_total", &[("stream", &stream), ("cause", "bus")]);
+    figures::until("the samples are dropped", || dropped() == 5).await;
+    // Nothing of it is left to be waited for.
+    tokio::time::timeout(LIMIT, bus.caught_up(Topic::MediaVideo, &StreamId::from_raw(stream))).await.unwrap().unwrap();
+    broker.start_again();
+    let shared: SharedBus = bus.clone();
+    append_again(&shared, "a", 3).await;
+    let mut reader = subscribe(&*bus, T, "g", Start::Acknowledged).await;
+    let numbers: Vec<u64> = take(&mut reader, 2).await.iter().map(number).collect();
+    assert_eq!(numbers, [1, 3], "what was answered with an error was given up in time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_deleted_is_made_again_and_everybody_goes_on() {
+    let cluster = Cluster::empty().await;
+    let bus: SharedBus = cluster.open().await;
+    let topic = format!("{}signals", cluster.config.prefix);
+    for n in 0..20 {
+        bus.append(T, vec![record(T, &format!("stream_{n}"), n)]).await.unwrap();
+    }
+    let mut reader = subscribe(&*bus, T, "g", Start::Acknowledged).await;
+    let read = take(&mut reader, 20).await;
+    acknowledge_all(&mut reader, &read).await;
+    raw::delete(&cluster.brokers, &topic).await;
+
+    let going_on = async {
+        let mut errors = Vec::new();
+        for n in 100..120 {
+            while let Err(error) = bus.append(T, vec![record(T, &format!("stream_{}", n - 100), n)]).await {
+                assert!(error.retryable && error.message.contains(&topic), "{error}");
+                errors.push(error);
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+        errors
+    };
+    let errors = tokio::time::timeout(LONG, going_on).await.expect("the topic is made again");
+    assert!(errors.iter().any(|error| error.message.contains("does not exist")), "{errors:?}");
+    assert_eq!(raw::topic(&cluster.brokers, &topic).await.unwrap()["partitions"], "4");
+
+    let reading = async {
+        let mut numbers = Vec::new();
+        while numbers.len() < 20 {
+            match reader.next(100).await {
+                Ok(Next::Records(records)) => {
+                    numbers.extend(records.iter().map(number));
+                    acknowledge_all(&mut reader, &records).await;
+                }
+                Ok(_) => {}
+                Err(error) => assert!(error.retryable && error.message.contains(&topic), "{error}"),
+            }
+        }
+        numbers
+    };
+    let mut numbers = tokio::time::timeout(LONG, reading).await.expect("the reader goes on");
+    numbers.sort_unstable();
+    assert_eq!(numbers, (100..120).collect::<Vec<_>>());
+}

@@ -1,0 +1,120 @@
+//! What other processes did to streams, seen from one that takes feeds: what they took over or ended is let
+//! go, and what they left when they went is brought to its end.
+//!
+//! What is true stands in the store, and is looked at there every few seconds; the topic `control` only
+//! makes it sooner.
+
+use crest_core::instance::{BEAT, Heard};
+use crest_core::stream::{Stream, StreamState};
+use crest_core::{Fault, Result, Session, StreamId};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::lifecycle::{Command, Shared};
+use crate::recent::Recent;
+use crate::registry::Registry;
+use crate::states::now;
+
+/// Looks at the streams that go on.
+pub(crate) struct Watch {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) registry: Arc<Registry>,
+    /// Streams that were asked to be stopped.
+    pub(crate) asked: Arc<Recent>,
+    /// Processes that take feeds.
+    pub(crate) heard: Heard,
+    /// Interrupted streams that nobody waits for, and since when.
+    pub(crate) left: HashMap<(StreamId, Session), Instant>,
+}
+
+impl Watch {
+    /// Runs until `shutdown`.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let mut ticks = tokio::time::interval(BEAT);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                looked = self.look() => if let Err(error) = looked {
+                    tracing::warn!(%error, "streams of other processes could not be looked at; the next round tries again");
+                }
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<()> {
+        let store = &self.shared.store;
+        let going_on = store.streams_in(&[StreamState::Live, StreamState::Interrupted]).await?;
+        // Afterwards: a process says that it is there before it takes a stream.
+        self.heard.note(&store.instances().await?, Instant::now(), now());
+        let own: HashMap<_, _> = going_on.iter().filter(|stream| self.is_own(stream)).map(|s| (&s.id, s)).collect();
+        for id in self.registry.ids() {
+            // One that is not going on was not begun yet, or was ended by somebody else.
+            if !own.contains_key(&id)
+                && let Some(inbox) = self.registry.inbox(&id)
+            {
+                // With a full inbox it is looked at the next time.
+                let _ = inbox.try_send(Command::Look);
+            }
+        }
+        let mut left = HashMap::new();
+        for stream in &going_on {
+            if !self.is_left(stream) {
+                continue;
+            }
+            let taken = self.settle(stream, &mut left).await;
+            match taken {
+                // Somebody else did it, or feeds the stream by now.
+                Err(error) if error.fault == Fault::Conflict => {}
+                Err(error) => {
+                    tracing::warn!(stream_id = %stream.id, %error, "a stream that its process left could not be settled");
+                }
+                Ok(()) => {}
+            }
+        }
+        self.left = left;
+        Ok(())
+    }
+
+    fn is_own(&self, stream: &Stream) -> bool {
+        stream.instance.as_ref() == Some(&self.shared.instance)
+    }
+
+    /// Whether no process feeds it or waits for its publisher.
+    fn is_left(&self, stream: &Stream) -> bool {
+        match &stream.instance {
+            None => true,
+            Some(instance) if *instance == self.shared.instance => self.registry.inbox(&stream.id).is_none(),
+            Some(other) => self.heard.absent(other, Instant::now()),
+        }
+    }
+
+    /// A stream that was left: interrupted, and ended when its publisher had as long to come back as with
+    /// any other interruption.
+    async fn settle(&self, stream: &Stream, left: &mut HashMap<(StreamId, Session), Instant>) -> Result<()> {
+        let steps = self.shared.steps();
+        if self.asked.knows(&stream.id) {
+            return steps.end_left(stream, "stopped").await;
+        }
+        let Some(session) = stream.session else { return Ok(()) };
+        if stream.state == StreamState::Live {
+            // It may have died between allocating the session and beginning its log.
+            steps.begin_log_again(stream).await?;
+            steps.interrupt(stream, "its server is gone").await?;
+        }
+        let key = (stream.id.clone(), session);
+        let since = self.left.get(&key).copied().unwrap_or_else(Instant::now);
+        let reconnect = self.shared.ingest.reconnect.0;
+        if since.elapsed() < reconnect {
+            left.insert(key, since);
+            return Ok(());
+        }
+        steps.end_left(stream, &format!("did not come back within {} s", reconnect.as_secs_f64())).await
+    }
+}

@@ -1,0 +1,130 @@
+//! Control: how the API steers feeds that other processes have. It asks on the topic `control`, which every
+//! process that takes feeds follows, and sees in the store what became of it.
+
+use async_trait::async_trait;
+use crest_core::bus::{Next, Position, Received, Record, Start};
+use crest_core::control::Control;
+use crest_core::feeds::FeedControl;
+use crest_core::space::Room;
+use crest_core::stream::Stream;
+use crest_core::topic::Topic;
+use crest_core::{Error, Fault, Result};
+use crest_ingest::{Ears, Steps};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{insist, next, now};
+use crate::serve::Parts;
+
+/// How long the process that has a feed may take to end it before whoever asked is told to wait.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Steers feeds wherever they are.
+pub struct Remote {
+    parts: Parts,
+    /// The feeds of this process, if it takes any.
+    own: Option<Arc<dyn FeedControl>>,
+}
+
+impl Remote {
+    /// From an API with these parts.
+    pub fn new(parts: Parts, own: Option<Arc<dyn FeedControl>>) -> Self {
+        Self { parts, own }
+    }
+
+    /// Whether no process is there that feeds the stream or waits for its publisher.
+    async fn is_left(&self, stream: &Stream) -> Result<bool> {
+        let (Some(heard), Some(instance)) = (&self.parts.others, &stream.instance) else { return Ok(true) };
+        if heard.quiet(instance, Instant::now()) {
+            heard.note(&self.parts.store.instances().await?, Instant::now(), now());
+        }
+        Ok(heard.quiet(instance, Instant::now()))
+    }
+}
+
+#[async_trait]
+impl FeedControl for Remote {
+    async fn stop(&self, stream: &Stream) -> Result<()> {
+        let Parts { store, entry, links, .. } = &self.parts;
+        let look = || store.stream(&stream.organization_id, &stream.id);
+        let asked = Control::Stop { stream_id: stream.id.clone() };
+        let mut record = Some(Record::new(Topic::Control, stream.id.clone(), asked.encode()?));
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let Some(stream) = look().await?.filter(|stream| !stream.state.is_over()) else { return Ok(()) };
+            if let Some(record) = record.take() {
+                entry.append(Topic::Control, vec![record]).await?;
+            }
+            if self.is_left(&stream).await? {
+                let steps = Steps { store, bus: entry, links };
+                match steps.end_left(&stream, "stopped").await {
+                    // Somebody feeds it after all, or has ended it.
+                    Err(error) if error.fault == Fault::Conflict => {}
+                    ended => return ended,
+                }
+            } else if Instant::now() >= end {
+                return Err(Error::outside(format!(
+                    "the process that has stream {} does not answer; the stream is stopped when it does",
+                    stream.id
+                )));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn room(&self) -> Room {
+        self.own.as_ref().map_or(Room::Ample, |own| own.room())
+    }
+
+    async fn rtmp_url(&self) -> Result<Option<String>> {
+        if let Some(url) = &self.parts.config.rtmp.public_url {
+            return Ok(Some(url.trim_end_matches('/').to_owned()));
+        }
+        if let Some(own) = &self.own {
+            return own.rtmp_url().await;
+        }
+        let instances = self.parts.store.instances().await?;
+        let Some(heard) = &self.parts.others else { return Ok(None) };
+        let at = Instant::now();
+        heard.note(&instances, at, now());
+        let there = instances.into_iter().filter(|instance| !heard.quiet(&instance.id, at));
+        Ok(there.filter(|instance| instance.rtmp_url.is_some()).max_by_key(|i| i.seen_at).and_then(|i| i.rtmp_url))
+    }
+}
+
+/// Does what others ask on the topic, until shutdown. After a restart, also what was asked meanwhile.
+pub async fn follow(parts: Parts, ears: Ears) -> anyhow::Result<()> {
+    let group = format!("control-{}", parts.instance);
+    let subscribe = || parts.bus.subscribe(Topic::Control, &group, Start::Acknowledged);
+    let Some(mut subscription) = insist("following what others ask", &parts.shutdown, subscribe).await? else {
+        return Ok(());
+    };
+    while let Some(next) = next(&mut subscription, &parts.shutdown).await {
+        let Next::Records(received) = next else { continue };
+        let mut done = BTreeMap::new();
+        for item in &received {
+            done.insert(item.position.partition, item.position.offset);
+            if let Err(error) = hear(&ears, item) {
+                let set_aside = || parts.bus.dead_letter(Topic::Control, item, &error.message);
+                if insist("setting a record aside", &parts.shutdown, set_aside).await?.is_none() {
+                    return Ok(());
+                }
+            }
+        }
+        for (partition, offset) in done {
+            if let Err(error) = subscription.acknowledge(Position { partition, offset }).await {
+                // The next acknowledgement covers this one; what is asked twice is done once.
+                tracing::warn!(topic = Topic::Control.name(), %error, "what others asked could not be acknowledged");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn hear(ears: &Ears, item: &Received) -> Result<()> {
+    ears.hear(&Control::decode(&item.record.payload)?);
+    Ok(())
+}
