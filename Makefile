@@ -16,12 +16,13 @@ export CREST_VERIFY_NODE_MODULES ?= $(VERIFY)/node_modules
 SEED ?=
 ARGS ?=
 
-.PHONY: help setup demo test lint bench fuzz
+.PHONY: help setup demo test lint bench fuzz services services-stop
 
 help: ## this list
-	@echo 'make setup    installs what is missing (apt-get, rustup): compiler, GStreamer, ffmpeg, test tools'
+	@echo 'make setup    installs what is missing: compiler, GStreamer, ffmpeg, test tools, Kafka, PostgreSQL, S3'
 	@echo 'make demo     a synthetic broadcast through the whole system; SEED=7 or ARGS="--seed 7" for another one'
 	@echo 'make test     every test, the end-to-end tests through the real program among them'
+	@echo 'make services starts Kafka, PostgreSQL and S3 for tests that are run by hand; make services-stop'
 	@echo 'make lint     formatting and clippy'
 	@echo 'make bench    the benchmarks in their short form; benches/README.md tells of the long one'
 	@echo 'make fuzz     the parsers of outside bytes, a minute each; TARGET=name SECONDS=3600 for one of them'
@@ -37,7 +38,7 @@ demo: ## the whole system on a synthetic broadcast
 test: ## every test
 	@scripts/setup.sh all
 	@scripts/verifiers.sh "$(VERIFY)"
-	cargo test --workspace --locked
+	@scripts/services.sh with cargo test --workspace --locked
 
 lint: ## formatting and clippy
 	@scripts/setup.sh run
@@ -51,3 +52,9 @@ bench: ## the benchmarks, in their short form
 fuzz: ## the parsers of outside bytes; TARGET=name for one of them, SECONDS=60 for each
 	@scripts/fuzz.sh build
 	@scripts/fuzz.sh run $(or $(TARGET),all) $(or $(SECONDS),60)
+
+services: ## Kafka, PostgreSQL and S3 for tests that are run by hand: eval "$(make -s services)"
+	@scripts/services.sh start "$(CARGO_TARGET_DIR)/services"
+
+services-stop: ## stops them
+	@scripts/services.sh stop "$(CARGO_TARGET_DIR)/services"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what crest needs and this machine lacks; a second run changes nothing and needs no network.
 #   setup.sh run    to build and run crest
-#   setup.sh all    to test it as well
+#   setup.sh all    to test it as well, with Apache Kafka, PostgreSQL and an S3 server (deploy/dev/)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,7 +20,7 @@ package() {
 if have apt-get && have dpkg-query; then
     for name in build-essential ca-certificates libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev \
         gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
-        gstreamer1.0-libav; do
+        gstreamer1.0-libav libssl-dev zlib1g-dev; do
         package "$name"
     done
     program pkg-config pkg-config
@@ -50,6 +50,7 @@ else
     for name in cc pkg-config mold ffmpeg ffprobe curl; do have "$name" || missing+=("$name"); done
     if have pkg-config; then
         pkg-config --exists gstreamer-1.0 gstreamer-app-1.0 || missing+=("GStreamer 1.22 with its development files")
+        pkg-config --exists openssl zlib || missing+=("OpenSSL and zlib with their development files")
     fi
     if [[ $what == all ]]; then
         for name in python3 node npm gst-launch-1.0; do have "$name" || missing+=("$name"); done
@@ -81,4 +82,8 @@ fi
 if have rustup; then
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+fi
+
+if [[ $what == all ]]; then
+    for service in kafka postgres s3; do deploy/dev/"$service" install; done
 fi
