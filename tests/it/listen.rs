@@ -12,6 +12,7 @@ use crate::harness::{crest, run, wait_for};
 use crate::listening::{LIMIT, Listening, Local, kinds, without_gap};
 use crate::publisher::Publisher;
 use crate::receiver::{Received, Receiver};
+use crate::scene::Place;
 use crate::server::{Api, KEY, Server};
 use crate::site::Site;
 use crate::verifiers::verdicts;
@@ -135,7 +136,7 @@ fn nothing_is_missed_and_nothing_comes_twice_while_the_server_is_killed_and_star
         let forwarded: Vec<Value> = taken.iter().map(Received::json).collect();
         without_gap(&forwarded)?;
         assert!(listening.connections() >= 4, "it came back after each kill: {}", listening.notes());
-        site.stop().await.map(drop)
+        site.terminate().await.map(drop)
     })
 }
 

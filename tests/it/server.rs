@@ -17,10 +17,18 @@ use crate::harness::{crest_command, signal, untouched, wait_for};
 pub const KEY: &str = "crest_sk_the_operator_of_the_tests";
 /// How long a server may take to be ready on an empty directory.
 const READY: Duration = Duration::from_secs(20);
+/// ... and one of several that start at once, with services that may have to come back first.
+const READY_AMONG_OTHERS: Duration = Duration::from_secs(60);
 
 /// Runs crest, and ends it and removes its data when the tests are over or were killed: its standard
 /// input closes then, whatever happened. (Statics are not dropped.)
 const KEEPER: &str = r#""$0" serve </dev/null & read -r _; kill -KILL $!; wait $!; rm -rf "$CREST_DATA_DIR""#;
+
+/// What a server that starts has to say, and until when it must be ready.
+struct Expected {
+    rtmp: bool,
+    limit: Duration,
+}
 
 /// A running server. Dropping it kills it.
 pub struct Server {
@@ -46,7 +54,15 @@ impl Server {
     pub async fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Self> {
         let mut command = crest_command();
         command.arg("serve").stdin(Stdio::null());
-        Self::spawn(command, folder, settings).await
+        Self::spawn(command, folder, settings, Expected { rtmp: true, limit: READY }).await
+    }
+
+    /// Starts one that has these roles, as one process of several. Without `ingest` its `rtmp` is empty.
+    pub async fn start_roles(folder: &Path, roles: &str, settings: &[(&str, &str)]) -> Result<Self> {
+        let mut command = crest_command();
+        command.args(["serve", "--roles", roles]).stdin(Stdio::null());
+        let rtmp = roles.split(',').any(|role| matches!(role, "ingest" | "all"));
+        Self::spawn(command, folder, settings, Expected { rtmp, limit: READY_AMONG_OTHERS }).await
     }
 
     /// The one that all tests share which need no server of their own.
@@ -58,12 +74,12 @@ impl Server {
                 forget_earlier_runs();
                 let mut command = untouched(Command::new("sh"));
                 command.args(["-c", KEEPER, env!("CARGO_BIN_EXE_crest")]).stdin(Stdio::piped());
-                Self::spawn(command, &folder, &[]).await
+                Self::spawn(command, &folder, &[], Expected { rtmp: true, limit: READY }).await
             })
             .await
     }
 
-    async fn spawn(mut command: Command, folder: &Path, settings: &[(&str, &str)]) -> Result<Self> {
+    async fn spawn(mut command: Command, folder: &Path, settings: &[(&str, &str)], expected: Expected) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let (log, data) = (folder.join("serve.log"), folder.join("data"));
         let mut child = command
@@ -80,7 +96,7 @@ impl Server {
             .context("crest cannot be started")?;
         let pid = child.id().context("crest has ended already")?;
         let stdout = child.stdout.take().context("crest has no standard output")?;
-        let (http, rtmp) = match tokio::time::timeout(READY, addresses(stdout)).await {
+        let (http, rtmp) = match tokio::time::timeout(expected.limit, addresses(stdout, expected.rtmp)).await {
             Ok(Ok(addresses)) => addresses,
             _ => bail!("crest did not say where it listens: {}", tail(&log)),
         };
@@ -89,7 +105,7 @@ impl Server {
             let status = server.as_operator().send(Method::GET, "/readyz", None).await?.status;
             Ok((status == StatusCode::OK).then_some(()))
         };
-        wait_for("/readyz", READY, ready).await.with_context(|| tail(&server.log))?;
+        wait_for("/readyz", expected.limit, ready).await.with_context(|| tail(&server.log))?;
         Ok(server)
     }
 
@@ -158,10 +174,10 @@ fn forget_earlier_runs() {
     }
 }
 
-/// Reads the two lines that tell the addresses, and goes on reading so that the pipe stays open.
-async fn addresses(stdout: tokio::process::ChildStdout) -> Result<(String, String)> {
+/// Reads the lines that tell the addresses, and goes on reading so that the pipe stays open.
+async fn addresses(stdout: tokio::process::ChildStdout, with_rtmp: bool) -> Result<(String, String)> {
     let mut lines = BufReader::new(stdout).lines();
-    let (mut http, mut rtmp) = (None, None);
+    let (mut http, mut rtmp) = (None, (!with_rtmp).then(String::new));
     while let Some(line) = lines.next_line().await? {
         http = line.strip_prefix("http listening on ").map(str::to_owned).or(http);
         rtmp = line.strip_prefix("rtmp listening on ").map(str::to_owned).or(rtmp);
@@ -255,5 +271,16 @@ impl Api {
         let answer = self.send(Method::POST, path, Some(body)).await?;
         ensure!(answer.status.is_success(), "POST {path}: {} {}", answer.status, answer.json());
         Ok(answer.json())
+    }
+
+    /// A counter or gauge of `/metrics`, summed over its labels; 0 where it is not there.
+    pub async fn counter(&self, name: &str) -> Result<f64> {
+        let metrics = self.raw(Method::GET, "/metrics", &[], Vec::new()).await?;
+        let text = String::from_utf8_lossy(&metrics.body).into_owned();
+        let of = |line: &str| -> Option<f64> {
+            let rest = line.strip_prefix(name)?;
+            rest.starts_with([' ', '{']).then(|| rest.rsplit(' ').next()?.parse().ok()).flatten()
+        };
+        Ok(text.lines().filter_map(of).sum())
     }
 }

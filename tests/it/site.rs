@@ -8,6 +8,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
+use crate::ledger::logs::Logs;
+use crate::scene::Place;
 use crate::server::{Api, KEY, Server};
 
 /// A crest that may die and come back.
@@ -64,7 +66,7 @@ impl Site {
     }
 
     /// SIGTERM; the data directory stays.
-    pub async fn stop(&self) -> Result<PathBuf> {
+    pub async fn terminate(&self) -> Result<PathBuf> {
         let server = self.running.lock().await.take();
         let status = server.context("crest does not run")?.terminate(Duration::from_secs(30)).await?;
         if status.code() != Some(0) {
@@ -73,23 +75,35 @@ impl Site {
         Ok(self.folder.path().join("data"))
     }
 
-    /// The API with the operator's key; it works whenever crest runs.
-    pub fn api(&self) -> Api {
-        Api::new(&format!("http://{}", self.http), Some(KEY))
-    }
-
     /// `http://127.0.0.1:PORT`.
     pub fn address(&self) -> String {
         format!("http://{}", self.http)
     }
+}
 
-    /// `rtmp://127.0.0.1:PORT/live`.
-    pub fn rtmp(&self) -> String {
+impl Place for Site {
+    fn api(&self) -> Api {
+        Api::new(&self.address(), Some(KEY))
+    }
+
+    fn base(&self) -> String {
+        self.address()
+    }
+
+    fn rtmp(&self) -> String {
         format!("rtmp://{}/live", self.rtmp)
     }
 
-    /// Everything crest wrote to its log.
-    pub fn log(&self) -> String {
+    fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("serve.log")).unwrap_or_default()
+    }
+
+    async fn fragments(&self) -> Result<f64> {
+        self.api().counter("crest_segment_fragments_total").await
+    }
+
+    async fn stop(&self) -> Result<Logs> {
+        let data = self.terminate().await?;
+        Logs::embedded(&data).await
     }
 }
