@@ -62,6 +62,9 @@ impl Console {
 
     /// What is being waited for.
     pub fn status(&self, text: impl Into<String>) {
+        if self.bar.is_finished() {
+            self.bar.reset();
+        }
         self.bar.enable_steady_tick(Duration::from_millis(120));
         self.bar.set_message(text.into());
     }

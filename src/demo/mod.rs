@@ -7,6 +7,7 @@ mod card;
 mod chat;
 mod console;
 mod live;
+mod plan;
 mod process;
 mod publish;
 mod receiver;
@@ -24,17 +25,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-use crate::config::{self, BusKind};
+use crate::config::BusKind;
 use crate::usage::Usage;
 use api::Api;
 use card::Card;
 use console::Console;
 use live::Live;
+use plan::Plan;
 use publish::Publisher;
 use receiver::{Received, Receiver};
 use script::Script;
-use server::Server;
-use services::Services;
 
 /// Marks a folder as one the demo may empty.
 const MARKER: &str = ".crest-demo";
@@ -62,10 +62,6 @@ pub struct DemoOptions {
 
 /// Runs the demo; `true` where it passed.
 pub async fn run(options: DemoOptions) -> anyhow::Result<bool> {
-    if options.bus == BusKind::Embedded && options.config.is_some() {
-        let error = "--config names the services of a demo in several processes; write --bus kafka as well";
-        return Err(Usage(error.to_owned()).into());
-    }
     let _ = rustls::crypto::ring::default_provider().install_default();
     // Whichever way this ends, dropping the demo kills the processes it started.
     tokio::select! {
@@ -92,9 +88,12 @@ async fn demonstrate(options: &DemoOptions) -> anyhow::Result<bool> {
     if !version.is_ok_and(|v| v.status.success()) {
         return Err(publish::missing_ffmpeg().into());
     }
+    let plan = Plan::of(options)?;
     let out = fresh(&options.out)?;
     let script = Script::of(options.seed);
     summary::heading(&console, &script);
+    // Before anything that takes its time: what is missing is said at once.
+    let stage = plan.prepare(&out, &console).await?;
 
     let broadcast = out.join("broadcast.mp4");
     synth::make(&script, &broadcast, &console.progress(1, "making the broadcast")).await?;
@@ -102,7 +101,7 @@ async fn demonstrate(options: &DemoOptions) -> anyhow::Result<bool> {
     chat::write(&lines, &out.join("chat.jsonl"))?;
     std::fs::write(out.join("labels.json"), json!(script.labels()).to_string())?;
 
-    let (mut server, key) = start(options, &out, &console).await?;
+    let (mut server, key) = stage.start(&out, &console).await?;
     server.introduce(&console);
     let api = Api::new(&server.http, &key)?;
     let (receiver, mut events) = Receiver::start().await?;
@@ -142,23 +141,6 @@ async fn demonstrate(options: &DemoOptions) -> anyhow::Result<bool> {
     let card = Card::of(&script, &live.found, receiver.tally(), lost, live.faults);
     report::write(&script, &card, &live.found, &out.join("report.html"))?;
     Ok(summary::print(&console, &card, &options.out))
-}
-
-/// Starts crest on the bus that was asked for; returns it with its operator's key.
-async fn start(options: &DemoOptions, out: &Path, console: &Console) -> anyhow::Result<(Server, String)> {
-    let drawn = || format!("crest_sk_demo{:016x}{:016x}", drawn(), drawn());
-    if options.bus == BusKind::Embedded {
-        console.status("starting crest serve");
-        let key = drawn();
-        return Ok((Server::alone(out, &key).await?, key));
-    }
-    let config = config::load(options.config.as_deref())?;
-    console.status("looking for Kafka, PostgreSQL and S3");
-    let services = Services::provide(&config, out).await?;
-    // A database that is used again knows its operator.
-    let key = config.bootstrap_key.clone().unwrap_or_else(drawn);
-    let server = Server::apart(out, &key, options.config.as_deref(), services, console).await?;
-    Ok((server, key))
 }
 
 /// Until the publisher is done: shows what happens.
@@ -254,10 +236,4 @@ fn fresh(out: &Path) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(out.join("clips")).with_context(cannot)?;
     std::fs::write(out.join(MARKER), "").with_context(cannot)?;
     out.canonicalize().with_context(cannot)
-}
-
-/// 64 bits from the operating system, by way of the standard library's hasher.
-fn drawn() -> u64 {
-    use std::hash::BuildHasher;
-    std::hash::RandomState::new().hash_one(std::process::id())
 }

@@ -29,17 +29,17 @@ pub struct Found {
     pub origin: &'static str,
 }
 
-/// The services. Dropping them stops those that were started.
-pub struct Services {
-    found: Vec<Found>,
-    settings: Vec<(String, String)>,
-    /// Dropped with them.
-    _started: Vec<Started>,
+/// Which services a demo is to run on.
+pub enum Wanted {
+    /// Some of its own.
+    Own,
+    /// Those that the configuration names.
+    Named(Vec<Found>),
 }
 
-impl Services {
-    /// Those that the configuration names, or else starts some with their data in `out/services`.
-    pub async fn provide(config: &Config, out: &Path) -> anyhow::Result<Self> {
+impl Wanted {
+    /// What the configuration says: it names all, or none.
+    pub fn of(config: &Config) -> Result<Self, Usage> {
         let brokers: Vec<&str> = config.bus.brokers.iter().map(|b| b.trim()).filter(|b| !b.is_empty()).collect();
         let keys = [
             ("bus.brokers", !brokers.is_empty()),
@@ -49,28 +49,39 @@ impl Services {
         if let (Some((named, _)), Some((missing, _))) =
             (keys.iter().find(|(_, named)| *named), keys.iter().find(|(_, named)| !named))
         {
-            let error = format!(
+            return Err(Usage(format!(
                 "the configuration names {named} and not {missing}; set bus.brokers, database.url and storage.url, or \
                  none of them: then the demo starts its own Kafka, PostgreSQL and S3"
-            );
-            return Err(Usage(error).into());
+            )));
         }
-        match (&config.database.url, &config.storage.url) {
-            (Some(database), Some(storage)) => {
-                Ok(Self::named(&brokers.join(","), database, storage, config.storage.endpoint.as_deref()))
-            }
-            _ => Self::start(out).await,
-        }
-    }
-
-    fn named(brokers: &str, database: &str, storage: &str, endpoint: Option<&str>) -> Self {
-        let storage = endpoint.map_or(storage.to_owned(), |endpoint| format!("{storage} at {}", public(endpoint)));
-        let found = vec![
-            Found { name: "Kafka", address: brokers.to_owned(), origin: "from bus.brokers" },
+        let (Some(database), Some(storage)) = (&config.database.url, &config.storage.url) else { return Ok(Self::Own) };
+        let endpoint = config.storage.endpoint.as_deref().map(|endpoint| format!(" at {}", public(endpoint)));
+        let storage = format!("{storage}{}", endpoint.unwrap_or_default());
+        Ok(Self::Named(vec![
+            Found { name: "Kafka", address: brokers.join(","), origin: "from bus.brokers" },
             Found { name: "PostgreSQL", address: public(database), origin: "from database.url" },
             Found { name: "S3", address: storage, origin: "from storage.url" },
-        ];
-        Self { found, settings: vec![setting("BUS__KIND", "kafka")], _started: Vec::new() }
+        ]))
+    }
+}
+
+/// The services. Dropping them stops those that were started.
+pub struct Services {
+    found: Vec<Found>,
+    settings: Vec<(String, String)>,
+    /// Dropped with them.
+    _started: Vec<Started>,
+}
+
+impl Services {
+    /// Those that are named, or else some of its own, with their data in `out/services`.
+    pub async fn provide(wanted: Wanted, out: &Path) -> anyhow::Result<Self> {
+        match wanted {
+            Wanted::Named(found) => {
+                Ok(Self { found, settings: vec![setting("BUS__KIND", "kafka")], _started: Vec::new() })
+            }
+            Wanted::Own => Self::start(out).await,
+        }
     }
 
     async fn start(out: &Path) -> anyhow::Result<Self> {

@@ -53,9 +53,13 @@ impl Presence {
         Ok(self.beat(&heard).await?)
     }
 
-    /// Publishers are sent there from the next time on.
-    pub fn takes_feeds_at(&mut self, rtmp_url: &str) {
+    /// Publishers are sent there from now on: whoever sees that this process is ready finds its address.
+    pub async fn takes_feeds_at(&mut self, rtmp_url: &str) {
         self.me.rtmp_url = Some(rtmp_url.to_owned());
+        let Some(heard) = self.heard.clone() else { return };
+        if let Err(error) = self.beat(&heard).await {
+            tracing::warn!(%error, "the other processes do not know yet where publishers are to connect to");
+        }
     }
 
     /// Again and again, until shutdown.

@@ -114,7 +114,7 @@ async fn start_roles(
             if parts.others.is_some() {
                 running.spawn(roles::control::follow(parts.clone(), started.ears()));
             }
-            presence.takes_feeds_at(started.rtmp_url());
+            presence.takes_feeds_at(started.rtmp_url()).await;
             ingest = Some(started);
         }
         Some(reserve) => {

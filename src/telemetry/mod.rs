@@ -28,7 +28,7 @@ use log::{Log, ToLog};
 
 /// Libraries that tell at `info` what is of no interest to who runs crest. Directives in `log.level`
 /// come after these and win.
-const QUIET: &str = "fjall=warn,lsm_tree=warn";
+const QUIET: &str = "fjall=warn,lsm_tree=warn,object_store=warn";
 
 /// The log, once it has started.
 static LOG: OnceLock<(Arc<Log>, LogFormat)> = OnceLock::new();

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -56,6 +56,7 @@ pub struct Scene<P> {
     pub promised: Promised,
     feed: JoinHandle<()>,
     sent: u32,
+    begun: Instant,
 }
 
 /// What was accepted of what somebody sent.
@@ -85,7 +86,12 @@ impl<P: Place> Scene<P> {
                 sleep(Duration::from_millis(100)).await;
             }
         });
-        Ok(Self { place, receiver, stream, feed, promised: Promised::default(), sent: 0 })
+        Ok(Self { place, receiver, stream, feed, promised: Promised::default(), sent: 0, begun: Instant::now() })
+    }
+
+    /// Says what happens, and when: shown where the test fails.
+    pub fn tell(&self, what: &str) {
+        println!("{} {:7.3} s: {what}", self.stream, self.begun.elapsed().as_secs_f64());
     }
 
     /// A path of the stream.
@@ -154,7 +160,9 @@ impl<P: Place> Scene<P> {
         let before = told(self);
         self.watched().await?;
         let more = || async { Ok((told(self) > before).then_some(())) };
-        wait_for("a moment to be told", LIMIT, more).await.with_context(|| self.place.log())
+        wait_for("a moment to be told", LIMIT, more).await.with_context(|| self.place.log())?;
+        self.tell("a moment more");
+        Ok(())
     }
 
     /// The end: the stream is stopped, everything owed is waited for, and the books are compared.
@@ -188,12 +196,15 @@ impl<P: Place> Scene<P> {
     pub async fn settle(self, happened: impl Future<Output = Result<()>>) -> Result<Ended> {
         let (place, api) = (Arc::clone(&self.place), self.place.api());
         self.receiver.wait_for("stream.ended", 1, LIMIT).await.with_context(|| place.log())?;
+        self.tell("the stream has ended");
         self.paid().await?;
         happened.await?;
         let highlights = self.paid().await?;
+        self.tell("everything owed is there");
         ensure!(ledger::clips_are_intact(&api, &highlights).await? > 0, "no clip was made: {highlights:#?}");
         let highlights = self.paid().await?;
         let logs = place.stop().await?;
+        self.tell("crest has stopped");
         let undisturbed = undisturbed::compare(&logs, &self.promised, &highlights, &self.receiver, &place.base())?;
         Ok(Ended { highlights, logs, undisturbed })
     }

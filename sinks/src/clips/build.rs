@@ -14,8 +14,8 @@ use crest_core::{Error, Fault, MediaTime, Result, WallTime, object};
 use super::Shared;
 use super::scratch::{self, Scratch};
 
-/// How long fetching media, and storing what was made of it, may take each: together less than a lease.
-const TRANSFER: Duration = Duration::from_secs(35);
+/// How long fetching media, and storing the thumbnail and the clip, may take each: all of it less than a lease.
+const TRANSFER: Duration = Duration::from_secs(30);
 
 /// What building came to.
 #[derive(Debug)]

@@ -179,8 +179,11 @@ impl Objects for Folder {
     }
 }
 
-/// Keys and sizes of the files in a folder, and the folders in it. Nothing where it is none.
-fn look(root: &Path, folder: &str) -> io::Result<(Vec<(String, u64)>, Vec<String>)> {
+/// What is in a folder: files with their sizes, and folders, by their keys.
+type Content = (Vec<(String, u64)>, Vec<String>);
+
+/// Looks into a folder. There is nothing in what is none.
+fn look(root: &Path, folder: &str) -> io::Result<Content> {
     let (mut files, mut folders) = (Vec::new(), Vec::new());
     let entries = match fs::read_dir(root.join(folder)) {
         Ok(entries) => entries,

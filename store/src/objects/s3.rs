@@ -60,7 +60,7 @@ impl S3 {
             }
             None => {
                 let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-                if endpoint.is_some() && !CREDENTIALS.iter().any(|name| set(&name)) {
+                if endpoint.is_some() && !CREDENTIALS.iter().any(set) {
                     return Err(Error::user(
                         "storage.endpoint needs credentials: set storage.access_key_id and storage.secret_access_key",
                     ));

@@ -20,6 +20,7 @@ fn any_role_that_is_killed_or_told_to_stop_goes_on_where_it_was() -> Result<()> 
             for signal in ["KILL", "TERM"] {
                 let said = || format!("{signal} to {role}");
                 scene.watch().await?;
+                scene.tell(&said());
                 scene.place.end(role, signal).await.with_context(said)?;
                 scene.place.start(role).await.with_context(said)?;
                 scene.works().await.with_context(said)?;
@@ -40,6 +41,7 @@ fn roles_that_are_killed_at_random_moments_lose_nothing() -> Result<()> {
             let role = ROLES[seed.draw(ROLES.len() as u64) as usize];
             let signal = if seed.draw(4) == 0 { "TERM" } else { "KILL" };
             let (before, away) = (seed.draw(2500), seed.draw(1500));
+            scene.tell(&format!("{signal} to {role}"));
             let world = Arc::clone(&world);
             let again = tokio::spawn(async move {
                 sleep(Duration::from_millis(before)).await;

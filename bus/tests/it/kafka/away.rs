@@ -18,15 +18,13 @@ const T: Topic = Topic::Signals;
 /// A broker that starts takes some seconds, and all others that are built and tested at the same time.
 const LONG: Duration = Duration::from_secs(120);
 
-/// Appends until it works.
-async fn append_again(bus: &SharedBus, key: &str, n: u64) -> u64 {
-    let mut failed = 0;
+/// Appends until it works, and counts how often it did not.
+async fn append_again(bus: &SharedBus, key: &str, n: u64, failures: &AtomicU64) {
     while let Err(error) = bus.append(T, vec![record(T, key, n)]).await {
         assert!(error.retryable, "{error}");
-        failed += 1;
+        failures.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    failed
 }
 
 /// The numbers of a stream without those that came before.
@@ -49,7 +47,7 @@ async fn nothing_acknowledged_is_lost_when_the_broker_restarts() {
             tokio::spawn(async move {
                 let mut n = 0;
                 while !over.load(Ordering::Relaxed) {
-                    failures.fetch_add(append_again(&bus, &format!("stream_{writer}"), n).await, Ordering::Relaxed);
+                    append_again(&bus, &format!("stream_{writer}"), n, &failures).await;
                     n += 1;
                 }
                 n
@@ -135,7 +133,7 @@ async fn a_broker_that_is_away_is_named_and_samples_are_dropped() {
     tokio::time::timeout(LIMIT, bus.caught_up(Topic::MediaVideo, &StreamId::from_raw(stream))).await.unwrap().unwrap();
     broker.start_again();
     let shared: SharedBus = bus.clone();
-    append_again(&shared, "a", 3).await;
+    append_again(&shared, "a", 3, &AtomicU64::new(0)).await;
     let mut reader = subscribe(&*bus, T, "g", Start::Acknowledged).await;
     let numbers: Vec<u64> = take(&mut reader, 2).await.iter().map(number).collect();
     assert_eq!(numbers, [1, 3], "what was answered with an error was given up in time");

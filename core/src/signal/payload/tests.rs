@@ -124,7 +124,7 @@ fn the_library_reads_what_is_written_and_the_other_way_round() {
 fn damaged_bytes_are_refused_or_read_as_the_library_reads_them() {
     let whole = batch("org_a", 2, all_kinds()).encode().unwrap();
     let mut both = 0;
-    for seed in 0..400_000 {
+    for seed in 0..4000 {
         let (mut rng, mut payload) = (Rng(seed), whole.clone());
         for _ in 0..=rng.below(3) {
             let at = rng.below(payload.len());

@@ -1,5 +1,6 @@
 //! The homes of finished files: the data directory, and a bucket of a real S3 server.
 
+mod counts;
 mod faults;
 mod links;
 mod rules;
