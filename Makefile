@@ -20,7 +20,8 @@ ARGS ?=
 
 help: ## this list
 	@echo 'make setup    installs what is missing: compiler, GStreamer, ffmpeg, test tools, Kafka, PostgreSQL, S3'
-	@echo 'make demo     a synthetic broadcast through the whole system; SEED=7 or ARGS="--seed 7" for another one'
+	@echo 'make demo     a synthetic broadcast through the whole system; SEED=7 for another one, ARGS="--bus kafka"'
+	@echo '              for five processes on Kafka, PostgreSQL and S3, which make setup installs'
 	@echo 'make test     every test, the end-to-end tests through the real program among them'
 	@echo 'make services starts Kafka, PostgreSQL and S3 for tests that are run by hand; make services-stop'
 	@echo 'make lint     formatting and clippy'

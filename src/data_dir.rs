@@ -84,20 +84,42 @@ fn instance(path: &Path) -> anyhow::Result<InstanceId> {
     let file = path.join(INSTANCE);
     match fs::read_to_string(&file) {
         Ok(text) => {
-            let name = text.trim();
+            let mut words = text.split_whitespace();
+            let (name, place) = (words.next().unwrap_or_default(), words.next());
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
             if !name.starts_with(InstanceId::PREFIX) || name.len() > 64 || !name.chars().all(plain) {
                 bail!("{} does not name an instance; remove it, and another name is drawn", file.display());
             }
+            if place.is_some_and(|place| inode(&file).is_some_and(|now| now != place)) {
+                tracing::warn!(
+                    file = %file.display(),
+                    "the data directory is a copy of another one; this process gets a name of its own"
+                );
+                return draw(path);
+            }
             Ok(InstanceId::from_raw(name))
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let drawn = InstanceId::draw();
-            write_whole(path, INSTANCE, drawn.as_str())?;
-            Ok(drawn)
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => draw(path),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
     }
+}
+
+/// Draws a name and keeps it, with the number of the file that it is kept in: in a copy of the directory that
+/// is another one, and two processes must not have one name.
+fn draw(path: &Path) -> anyhow::Result<InstanceId> {
+    let (drawn, file) = (InstanceId::draw(), path.join(INSTANCE));
+    write_whole(path, INSTANCE, drawn.as_str())?;
+    if let Some(number) = inode(&file) {
+        // Added, and not renamed into its place like the rest: that would be another file.
+        let added = File::options().append(true).open(&file).and_then(|mut f| writeln!(f, "{number}"));
+        added.with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(drawn)
+}
+
+/// The number of a file on its volume.
+fn inode(file: &Path) -> Option<String> {
+    std::os::unix::fs::MetadataExt::ino(&fs::metadata(file).ok()?).to_string().into()
 }
 
 /// The directory's format; `None` where it says none. Refuses what this build must not touch.
@@ -195,6 +217,21 @@ mod tests {
 
     fn refusal(dir: &Path, steps: &[Step]) -> String {
         open_with(dir, steps).map_or_else(|error| format!("{error:#}"), |_| "it was opened".to_owned())
+    }
+
+    #[test]
+    fn a_process_keeps_its_name_and_a_copy_of_its_directory_gets_another() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (first, copy) = (folder.path().join("first"), folder.path().join("copy"));
+        fs::create_dir_all(&first)?;
+        fs::create_dir_all(&copy)?;
+        let name = instance(&first)?;
+        assert_eq!(instance(&first)?, name);
+        fs::copy(first.join(INSTANCE), copy.join(INSTANCE))?;
+        let other = instance(&copy)?;
+        assert_ne!(other, name);
+        assert_eq!((instance(&copy)?, instance(&first)?), (other, name));
+        Ok(())
     }
 
     #[test]

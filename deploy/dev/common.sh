@@ -91,6 +91,7 @@ provide() {
     flock 7
     # What apt-get starts must not hold on to the locks.
     installed || install 7>&- 9>&-
+    exec 7>&-
 }
 start() {
     provide

@@ -24,6 +24,7 @@ use crest_core::highlight::Decision;
 use crest_core::signal::{SignalBatch, SignalEntry};
 use crest_core::{MediaTime, OrganizationId, Session, StreamId};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 
 pub use dimensions::DimensionSet;
 use session::{Closed, SessionFusion};
@@ -31,6 +32,10 @@ use window::{Baselines, Window};
 
 /// Entries kept for a session whose start is not in the log yet; later ones are too many to be early.
 const MAX_EARLY: usize = 4096;
+
+/// Sessions that are over and whose marks still count: while the bus is away a publisher may come back
+/// several times, and what it sent may be told before what was marked.
+const MAX_CLOSED: usize = 8;
 
 /// Version of the snapshot encoding. Another version means: rebuild from the log.
 pub const STATE_VERSION: u32 = 2;
@@ -62,9 +67,9 @@ pub struct StreamFusion {
     stream_id: StreamId,
     set: DimensionSet,
     session: Option<SessionFusion>,
-    /// The session before.
-    #[serde(default)]
-    closed: Option<Closed>,
+    /// The sessions before, the last of them last.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    closed: VecDeque<Closed>,
     /// The latest session that began; entries of earlier ones come too late.
     latest: Option<Session>,
     /// What was placed in a session before its start reached the log: chat and marks come another way
@@ -84,7 +89,7 @@ impl StreamFusion {
             stream_id,
             set,
             session: None,
-            closed: None,
+            closed: VecDeque::new(),
             latest: None,
             early: Vec::new(),
             past: None,
@@ -110,10 +115,10 @@ impl StreamFusion {
         self.session.is_some()
     }
 
-    /// The wall-clock start of a session, where it is the open one or the one before.
+    /// The wall-clock start of a session, where it is the open one or one of the last before it.
     pub fn started(&self, session: Session) -> Option<crest_core::WallTime> {
         let open = self.session.as_ref().filter(|s| s.number() == session).map(SessionFusion::wall);
-        open.or_else(|| self.closed.as_ref().filter(|c| c.number() == session).map(Closed::wall))
+        open.or_else(|| self.closed.iter().find(|c| c.number() == session).map(Closed::wall))
     }
 
     /// Takes the next entries of the stream's log.
@@ -156,7 +161,7 @@ impl StreamFusion {
         }
         // An entry of another session than the open one is late: that session's decisions are made. A mark
         // was promised to count.
-        let before = self.closed.as_mut().filter(|closed| closed.number() == number);
+        let before = self.closed.iter_mut().find(|closed| closed.number() == number);
         if let (SignalEntry::Mark { at }, Some(closed)) = (entry, before) {
             return closed.mark(&self.set, *at, outcome);
         }
@@ -174,7 +179,11 @@ impl StreamFusion {
     fn close(&mut self, at: Option<MediaTime>, outcome: &mut Outcome) {
         if let Some(session) = self.session.take() {
             let (past, closed) = session.finish(&self.set, at, outcome);
-            (self.past, self.closed) = (Some(past), Some(closed));
+            self.past = Some(past);
+            if self.closed.len() >= MAX_CLOSED {
+                self.closed.pop_front();
+            }
+            self.closed.push_back(closed);
         }
     }
 }

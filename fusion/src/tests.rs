@@ -235,6 +235,29 @@ fn what_arrives_before_the_start_of_its_session_counts() {
 }
 
 #[test]
+fn a_mark_counts_although_its_publisher_came_back_several_times_since() {
+    let session = |number, entries| SignalBatch {
+        session: Session::new(number),
+        entries,
+        ..game(true, true, true).log()[0].clone()
+    };
+    let start = || SignalEntry::SessionStart { wall: WallTime(0), media: true };
+    let mut log = game(true, true, true).log();
+    log.extend((2..=9).map(|number| session(number, vec![start()])));
+    let mark = vec![SignalEntry::Mark { at: MediaTime::from_millis(30_000) }];
+    let of_first = |log: &[SignalBatch]| {
+        let decisions = decide(log);
+        let first = |d: &&Decision| d.highlight().session == Session::new(1) && matches!(d, Decision::Finalized { .. });
+        decisions.iter().filter(first).count()
+    };
+    let marked = |log: &[SignalBatch]| log.iter().cloned().chain([session(1, mark.clone())]).collect::<Vec<_>>();
+    assert_eq!(of_first(&marked(&log)), 4);
+    // So many are remembered, and no more.
+    log.push(session(10, vec![start()]));
+    assert_eq!(of_first(&marked(&log)), 3);
+}
+
+#[test]
 fn the_next_session_ends_the_one_before_and_keeps_its_past() {
     let mut log = game(true, true, true).log();
     log.pop();

@@ -18,13 +18,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio_util::sync::CancellationToken;
 
-use crate::upload::{Folder as Waiting, Uploads};
+use crate::upload::Uploads;
 
 /// How long a start waits for what was being fed when the earlier process ended.
 const FIRST: Duration = Duration::from_secs(5);
 
 /// The folder of one session, found at the start.
-type Folder = (OrganizationId, StreamId, Session);
+pub(crate) type Folder = (OrganizationId, StreamId, Session);
 
 /// Looks through what was there when this process began.
 pub(crate) struct Recovery {
@@ -56,7 +56,8 @@ impl Recovery {
         let fed = self.store.streams_in(&[StreamState::Live, StreamState::Interrupted]).await?;
         let fed: Vec<_> = fed.into_iter().filter_map(|stream| Some((stream.id, stream.session?))).collect();
         if let Some(uploads) = self.uploads.clone() {
-            return self.hand_over(&uploads, &fed).await;
+            let limit = Instant::now() + FIRST;
+            return uploads.take_left(&mut self.folders, &mut self.unknown, &fed, limit).await;
         }
         let (first, rest) =
             std::mem::take(&mut self.folders).into_iter().partition(|(_, s, n)| fed.contains(&(s.clone(), *n)));
@@ -72,35 +73,6 @@ impl Recovery {
             tracing::info!(sessions = first.len(), "stored media is still being looked through, in the background");
         }
         self.folders.append(&mut first);
-        Ok(())
-    }
-
-    /// What is here waits to be uploaded, whether it is indexed or not. To be called before anything else
-    /// of these streams is closed, so that the order stays.
-    async fn hand_over(&mut self, uploads: &Arc<Uploads>, fed: &[(StreamId, Session)]) -> Result<()> {
-        let limit = Instant::now() + FIRST;
-        // The first is taken from the end.
-        self.folders.sort_by(|a, b| (&b.1, b.2).cmp(&(&a.1, a.2)));
-        while let Some((organization, stream, session)) = self.folders.last().cloned() {
-            let folder = self.root.join(object::session_folder(&organization, &stream, session));
-            let root = self.root.clone();
-            let files: Vec<_> = blocking(move || segments(&root, &folder)).await?.into_keys().collect();
-            let known = self.store.sessions(&stream).await?.iter().any(|row| row.session == session);
-            if !known && !files.is_empty() {
-                tracing::warn!(stream_id = %stream, %session,
-                    "stored segments belong to no session that is known; they are removed when they are old");
-                self.unknown.extend(files.iter().map(|object| self.root.join(object)));
-                self.folders.pop();
-                continue;
-            }
-            let (count, mut end) = (files.len(), None);
-            if fed.contains(&(stream.clone(), session)) && Instant::now() < limit {
-                let root = self.root.clone();
-                end = blocking(move || end_of(&root, files)).await?;
-            }
-            uploads.add_folder(Waiting { organization, stream, session, up_to: u32::MAX, end }, count);
-            self.folders.pop();
-        }
         Ok(())
     }
 
@@ -235,17 +207,6 @@ fn folders(media: &Path) -> Result<Vec<Folder>> {
         }
     }
     Ok(found)
-}
-
-/// Where the media in these files of one session ends.
-fn end_of(root: &Path, mut files: Vec<String>) -> Result<Option<MediaTime>> {
-    while let Some(object) = files.pop() {
-        let end = crest_media::salvage(root, &object, 0)?.iter().map(|fragment| fragment.end).max();
-        if end.is_some() {
-            return Ok(end);
-        }
-    }
-    Ok(None)
 }
 
 /// Keys and sizes of the segment files in a session's folder.

@@ -62,6 +62,11 @@ impl Registry {
         self.lock().get(id).map(|entry| entry.inbox.clone())
     }
 
+    /// Whether a publisher is admitted.
+    pub(crate) fn is_fed(&self, id: &StreamId) -> bool {
+        self.lock().get(id).is_some_and(|entry| entry.phase == Phase::Fed)
+    }
+
     /// The streams that have a task.
     pub(crate) fn ids(&self) -> Vec<StreamId> {
         self.lock().keys().cloned().collect()
@@ -128,8 +133,10 @@ mod tests {
         assert!(registry.obtain(&id).1.is_some());
         assert!(registry.obtain(&id).1.is_none());
         assert!(registry.inbox(&id).is_some());
-        assert_eq!(registry.ids(), [id.clone()]);
+        assert_eq!(registry.ids(), std::slice::from_ref(&id));
+        assert!(!registry.is_fed(&id));
         assert_eq!(registry.claim(&id), Claim::Granted);
+        assert!(registry.is_fed(&id));
         assert_eq!(registry.claim(&id), Claim::Fed);
         assert!(!registry.close(&id), "it is being fed");
         registry.departed(&id);

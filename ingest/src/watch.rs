@@ -53,12 +53,16 @@ impl Watch {
         let going_on = store.streams_in(&[StreamState::Live, StreamState::Interrupted]).await?;
         // Afterwards: a process says that it is there before it takes a stream.
         self.heard.note(&store.instances().await?, Instant::now(), now());
-        let own: HashMap<_, _> = going_on.iter().filter(|stream| self.is_own(stream)).map(|s| (&s.id, s)).collect();
+        let own: HashMap<_, _> =
+            going_on.iter().filter(|stream| self.is_own(stream)).map(|s| (&s.id, s.state)).collect();
         for id in self.registry.ids() {
-            // One that is not going on was not begun yet, or was ended by somebody else.
-            if !own.contains_key(&id)
-                && let Some(inbox) = self.registry.inbox(&id)
-            {
+            let as_it_should_be = match own.get(&id) {
+                Some(StreamState::Interrupted) => !self.registry.is_fed(&id),
+                Some(_) => true,
+                // It was not begun yet, or somebody else feeds it or has ended it.
+                None => false,
+            };
+            if !as_it_should_be && let Some(inbox) = self.registry.inbox(&id) {
                 // With a full inbox it is looked at the next time.
                 let _ = inbox.try_send(Command::Look);
             }

@@ -37,6 +37,8 @@ fn parse(mut table: Table, vars: impl Iterator<Item = (String, String)>) -> anyh
         Usage(format!("the configuration is wrong: {}", e.to_string().trim().replace('\n', " ")))
     })?;
     config.data_dir = data_dir;
+    // A variable that is set to nothing is none.
+    config.database.url = config.database.url.filter(|url| !url.trim().is_empty());
     config.bootstrap_key = bootstrap_key.filter(|key| !key.is_empty());
     config.bootstrap_key.iter().for_each(|key| telemetry::hide(key));
     check::bounds(&config)?;

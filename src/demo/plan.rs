@@ -19,7 +19,7 @@ pub enum Plan {
         wanted: Wanted,
         /// The configuration file, for the processes.
         config: Option<PathBuf>,
-        /// The operator's key, where the database knows one.
+        /// The operator's key, where one is given; else one is drawn, and stays in a database that is named.
         key: Option<String>,
     },
 }

@@ -1,12 +1,10 @@
 //! The crest that the demo shows: one process that has all roles, or one process for each of them.
 
 use anyhow::bail;
-use reqwest::StatusCode;
 use std::path::Path;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-use super::api::{Api, ApiError};
 use super::console::{Console, Tint};
 use super::process::{Process, Start};
 use super::services::Services;
@@ -52,7 +50,6 @@ impl Server {
             let how = Start { roles, data, log, key, config, keep: &SERVICES, settings: &settings };
             let process = Process::start(how).await?;
             if processes.is_empty() {
-                known(&process.http, key).await?;
                 settings.push(("CREST_HTTP__PUBLIC_URL".to_owned(), process.http.clone()));
             }
             processes.push(process);
@@ -106,16 +103,5 @@ impl Server {
             services.stop().await;
         }
         faults
-    }
-}
-
-/// Whether the API takes the key: a database that another crest has begun knows that one's alone.
-async fn known(http: &str, key: &str) -> anyhow::Result<()> {
-    match Api::new(http, key)?.get("/v1/streams").await {
-        Err(ApiError::Refused { status: StatusCode::UNAUTHORIZED, .. }) => bail!(
-            "the database that database.url names has the operator of another crest; set CREST_BOOTSTRAP_KEY to that \
-             operator's key, or database.url to an empty database"
-        ),
-        other => other.map(drop).map_err(Into::into),
     }
 }

@@ -69,8 +69,9 @@ impl Wanted {
 pub struct Services {
     found: Vec<Found>,
     settings: Vec<(String, String)>,
-    /// Dropped with them.
-    _started: Vec<Started>,
+    started: Vec<Started>,
+    /// Where their data and scripts are.
+    folder: Option<PathBuf>,
 }
 
 impl Services {
@@ -78,7 +79,8 @@ impl Services {
     pub async fn provide(wanted: Wanted, out: &Path) -> anyhow::Result<Self> {
         match wanted {
             Wanted::Named(found) => {
-                Ok(Self { found, settings: vec![setting("BUS__KIND", "kafka")], _started: Vec::new() })
+                let settings = vec![setting("BUS__KIND", "kafka")];
+                Ok(Self { found, settings, started: Vec::new(), folder: None })
             }
             Wanted::Own => Self::start(out).await,
         }
@@ -117,7 +119,7 @@ impl Services {
             Found { name: "PostgreSQL", address: public(database), origin },
             Found { name: "S3", address: format!("{storage} at {}", public(endpoint)), origin },
         ];
-        Ok(Self { found, settings, _started: vec![kafka, postgres, s3] })
+        Ok(Self { found, settings, started: vec![kafka, postgres, s3], folder: Some(folder) })
     }
 
     /// What there is, for people.
@@ -134,6 +136,15 @@ impl Services {
     pub async fn stop(self) {
         // Their scripts wait for them.
         let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        self.started.clear();
+        if let Some(folder) = &self.folder {
+            let _ = std::fs::remove_dir_all(folder);
+        }
     }
 }
 

@@ -27,7 +27,10 @@ pub fn read(path: Option<&Path>, config: &Config) -> Finding {
     };
     Finding::note(
         CHECK,
-        format!("{} {verb} set; this version does not have what that configures", without_effect.join(", ")),
+        format!(
+            "{} {verb} set without effect: this version does not have what that configures, or bus.kind makes no use of it",
+            without_effect.join(", ")
+        ),
         format!("{mend}    # or leave it for a later version"),
     )
 }

@@ -65,7 +65,7 @@ async fn follow(parts: Parts, topic: Topic, start: Start) -> anyhow::Result<()> 
             sessions.tidy(&parts).await;
             tidied = Instant::now();
         }
-        let mut records = Vec::new();
+        let (mut records, mut causes) = (Vec::new(), Vec::new());
         let mut done: BTreeMap<Partition, u64> = BTreeMap::new();
         for item in &received {
             done.insert(item.position.partition, item.position.offset);
@@ -75,6 +75,7 @@ async fn follow(parts: Parts, topic: Topic, start: Start) -> anyhow::Result<()> 
                 Ok(Some(batch)) => {
                     let record = Record::new(Topic::Signals, item.record.key.clone(), batch.encode()?);
                     records.push(record.traced(item.record.trace));
+                    causes.push(item);
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -85,8 +86,7 @@ async fn follow(parts: Parts, topic: Topic, start: Start) -> anyhow::Result<()> 
                 }
             }
         }
-        let append = || around(Stage::Analyze, parts.bus.append(Topic::Signals, records.clone()));
-        if !records.is_empty() && insist("appending signals", &parts.shutdown, append).await?.is_none() {
+        if !append(&parts, topic, &records, &causes).await? {
             return Ok(());
         }
         for (partition, offset) in done {
@@ -96,6 +96,33 @@ async fn follow(parts: Parts, topic: Topic, start: Start) -> anyhow::Result<()> 
             }
         }
     }
+}
+
+/// Appends signals; `false` when it is time to stop. What the bus refuses for good must not hold up what
+/// follows: then each is appended alone, and the record that such a one was made of is set aside.
+async fn append(parts: &Parts, topic: Topic, records: &[Record], causes: &[&Received]) -> Result<bool> {
+    if records.is_empty() {
+        return Ok(true);
+    }
+    let whole = || around(Stage::Analyze, parts.bus.append(Topic::Signals, records.to_vec()));
+    match insist("appending signals", &parts.shutdown, whole).await {
+        Ok(done) => return Ok(done.is_some()),
+        Err(error) => tracing::error!(topic = topic.name(), %error, "signals are appended one by one"),
+    }
+    for (record, cause) in records.iter().zip(causes) {
+        let alone = || parts.bus.append(Topic::Signals, vec![record.clone()]);
+        let done = match insist("appending signals", &parts.shutdown, alone).await {
+            Err(error) => {
+                let set_aside = || parts.bus.dead_letter(topic, cause, &error.message);
+                insist("setting a record aside", &parts.shutdown, set_aside).await?
+            }
+            Ok(done) => done,
+        };
+        if done.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// One session's analyzers, and when they were last given something.

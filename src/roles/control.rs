@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use crest_core::bus::{Next, Position, Received, Record, Start};
 use crest_core::control::Control;
 use crest_core::feeds::FeedControl;
+use crest_core::instance::QUIET;
 use crest_core::space::Room;
 use crest_core::stream::Stream;
 use crest_core::topic::Topic;
@@ -17,8 +18,9 @@ use std::time::{Duration, Instant};
 use super::{insist, next, now};
 use crate::serve::Parts;
 
-/// How long the process that has a feed may take to end it before whoever asked is told to wait.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the process that has a feed may take to end it before whoever asked is told to wait: until one
+/// that was killed is known to be gone, and some more.
+const PATIENCE: Duration = QUIET.saturating_add(Duration::from_secs(3));
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(100);
 

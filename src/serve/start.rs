@@ -27,7 +27,10 @@ use crate::{data_dir, descriptors, roles};
 pub(super) async fn start(config: Config, roles: Roles) -> anyhow::Result<Running> {
     let metrics = telemetry::start_metrics()?;
     for key in config.without_effect() {
-        tracing::warn!("{key} is set, but this version does not have what it configures; it is ignored");
+        tracing::warn!(
+            "{key} is set and ignored: this version does not have what it configures, or the other settings do not \
+             make use of it"
+        );
     }
     descriptors::provide(&config);
     let media = roles.has_any(&[Role::Ingest, Role::Deliver]);

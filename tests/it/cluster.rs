@@ -170,11 +170,6 @@ impl Cluster {
         self.processes.keys().map(String::as_str)
     }
 
-    /// The data directory of one.
-    pub fn data(&self, name: &str) -> PathBuf {
-        self.home(name).join("data")
-    }
-
     /// Everything that one wrote to its log.
     pub fn log_of(&self, name: &str) -> String {
         std::fs::read_to_string(self.home(name).join("serve.log")).unwrap_or_default()

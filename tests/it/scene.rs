@@ -20,6 +20,8 @@ use crate::server::Api;
 
 /// Until something happens that needs a start, a session and a clip, on a machine that does a lot else.
 pub const LIMIT: Duration = Duration::from_secs(120);
+/// Until a mark is followed by another.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Clips without what comes after: media for that need not be waited for.
 pub const SETTINGS: [(&str, &str); 4] = [
     ("CREST_CLIPS__AFTER", "0s"),
@@ -154,13 +156,17 @@ impl<P: Place> Scene<P> {
         wait_for("a highlight", LIMIT, count).await.with_context(|| self.place.log())
     }
 
-    /// A mark more, and the moment that it makes: all of crest is at work.
+    /// A mark, and a moment more: all of crest is at work. A mark within a moment that is there is no new one;
+    /// then another follows.
     pub async fn works(&mut self) -> Result<()> {
         let told = |scene: &Self| scene.receiver.kinds().iter().filter(|kind| *kind == "highlight.detected").count();
-        let before = told(self);
-        self.watched().await?;
-        let more = || async { Ok((told(self) > before).then_some(())) };
-        wait_for("a moment to be told", LIMIT, more).await.with_context(|| self.place.log())?;
+        let (before, end) = (told(self), Instant::now() + LIMIT);
+        while told(self) == before {
+            ensure!(Instant::now() < end, "no moment is told any more: {}", self.place.log());
+            self.watched().await?;
+            let more = || async { Ok((told(self) > before).then_some(())) };
+            let _ = wait_for("a moment to be told", AGAIN, more).await;
+        }
         self.tell("a moment more");
         Ok(())
     }

@@ -43,7 +43,11 @@ impl Claims {
     pub(crate) async fn put(&self, topic: &str, payload: Bytes) -> Result<String> {
         let key = format!("{}{}/{:032x}", folder(topic), hour(), xxh3_128(&payload));
         let put = self.objects.put(&key, payload).await;
-        put.map_err(|e| e.context("a payload too large for the bus cannot be put into the object storage"))?;
+        // Wrong credentials may be mended, too, and what is to be appended must not be lost until then.
+        put.map_err(|e| Error {
+            retryable: true,
+            ..e.context("a payload too large for the bus cannot be put into the object storage")
+        })?;
         Ok(key)
     }
 

@@ -182,6 +182,9 @@ impl KafkaConfig {
         if !(ByteSize::b(1)..=MAX_INLINE).contains(&self.max_inline_bytes) {
             return no("max_inline_bytes", &format!("1 B to {MAX_INLINE}"));
         }
+        if self.max_inline_bytes.as_u64() > self.queue_bytes.as_u64() / 4 {
+            return no("max_inline_bytes", "at most a quarter of bus.kafka.queue_bytes");
+        }
         if self.media_bytes == ByteSize::b(0) || i64::try_from(self.media_bytes.as_u64()).is_err() {
             return no("media_bytes", "more than 0");
         }
@@ -237,11 +240,16 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_by_the_name_of_its_setting() {
         assert_eq!(KafkaConfig::default().check(), Ok(()));
-        let wrong: [(&str, fn(&mut KafkaConfig)); 9] = [
+        type Change = fn(&mut KafkaConfig);
+        let wrong: [(&str, Change); 10] = [
             ("bus.kafka.prefix", |c| c.prefix = "a b".into()),
             ("bus.kafka.partitions", |c| c.partitions = 0),
             ("bus.kafka.queue_bytes", |c| c.queue_bytes = ByteSize::kib(1)),
             ("bus.kafka.max_inline_bytes", |c| c.max_inline_bytes = ByteSize::gib(1)),
+            ("bus.kafka.max_inline_bytes", |c| {
+                c.max_inline_bytes = ByteSize::mib(2);
+                c.queue_bytes = ByteSize::mib(4);
+            }),
             ("bus.kafka.append_timeout", |c| c.append_timeout = Span::secs(0)),
             ("bus.kafka.stall_timeout", |c| c.stall_timeout = Span::secs(2)),
             ("bus.kafka.username", |c| c.security_protocol = SecurityProtocol::SaslSsl),

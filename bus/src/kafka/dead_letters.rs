@@ -38,6 +38,9 @@ const HEADER_BYTES: usize = 16 << 10;
 /// The most records that were set aside lately and are not set aside again.
 const KNOWN: usize = 4096;
 
+/// The newest that are looked at for those of one topic.
+const LOOKED_AT: i64 = 100_000;
+
 pub(crate) struct DeadLetters {
     cluster: Arc<Cluster>,
     producer: Arc<Durable>,
@@ -129,7 +132,8 @@ impl DeadLetters {
         let mut left = 0;
         let mut all = TopicPartitionList::new();
         for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-            let _ = all.add_partition_offset(name, partition.id(), Offset::Beginning);
+            let (first, end) = client.fetch_watermarks(name, partition.id(), timeout).map_err(failed)?;
+            let _ = all.add_partition_offset(name, partition.id(), Offset::Offset(first.max(end - LOOKED_AT)));
             left += 1;
         }
         client.assign(&all).map_err(failed)?;

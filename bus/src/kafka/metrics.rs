@@ -34,10 +34,11 @@ pub(crate) fn told(shared: &Shared, next: &Next) {
     metrics::counter!("crest_bus_read_bytes_total", &labels).increment(bytes as u64);
 }
 
-/// What a subscription holds, and how far it is behind in it. Gauges of several subscriptions of one group
+/// What a subscription holds, and how much of it was not handed out yet. (What is acknowledged may lie further
+/// back: fusion acknowledges what is in a snapshot.) Gauges of several subscriptions of one group
 /// add up.
 pub(crate) fn held(shared: &Shared, state: &State) {
-    let lag = state.partitions.values().map(|held| held.end.saturating_sub(held.acknowledged)).sum();
+    let lag = state.partitions.values().map(|held| held.end.saturating_sub(held.handed())).sum();
     gauge(shared, "crest_bus_partitions", &shared.told_partitions, state.partitions.len() as u64);
     gauge(shared, "crest_bus_lag_records", &shared.told_lag, lag);
 }

@@ -153,7 +153,8 @@ async fn reach(cluster: &Arc<Cluster>, durable: &Arc<Durable>) -> Result<()> {
             match client.client().context().0.trouble() {
                 // A broker that is just going down may seem to refuse once.
                 Some(trouble) if !trouble.retryable => {
-                    if now.duration_since(*refused_since.get_or_insert(now)) >= REFUSED || now >= end {
+                    let refused = now.duration_since(*refused_since.get_or_insert(now));
+                    if refused >= REFUSED || now >= end {
                         return Err(trouble);
                     }
                 }

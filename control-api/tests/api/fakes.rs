@@ -22,7 +22,7 @@ use futures::stream::BoxStream;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -372,6 +372,8 @@ pub struct MemoryFeeds {
     pub store: Arc<MemoryStore>,
     pub stopping: Mutex<Stopping>,
     pub room: Mutex<Room>,
+    /// Whether nobody takes feeds.
+    pub deserted: AtomicBool,
 }
 
 #[async_trait]
@@ -392,6 +394,7 @@ impl FeedControl for MemoryFeeds {
         *self.room.lock().unwrap()
     }
     async fn rtmp_url(&self) -> Result<Option<String>> {
-        Ok(Some("rtmp://crest.test:1935/live".into()))
+        let deserted = self.deserted.load(Ordering::Acquire);
+        Ok((!deserted).then(|| "rtmp://crest.test:1935/live".into()))
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod auth;
+mod bare;
 mod chat;
 mod document;
 mod errors;

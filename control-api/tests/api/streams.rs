@@ -3,6 +3,7 @@
 use crest_core::WallTime;
 use crest_core::space::Room;
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
 
 use crate::world::{ALICE, World};
 
@@ -77,4 +78,18 @@ async fn without_room_no_stream_is_created_and_readiness_says_why() {
     assert_eq!(world.get("/v1/streams", ALICE).await.json()["data"], json!([]));
     *world.feeds.room.lock().unwrap() = Room::Ample;
     assert_eq!(world.post("/v1/streams", ALICE, new).await.status, 201);
+}
+
+#[tokio::test]
+async fn while_nobody_takes_feeds_no_stream_is_created_and_those_that_are_there_are_shown() {
+    let world = World::new();
+    let id = world.stream(ALICE).await;
+    world.feeds.deserted.store(true, Ordering::Release);
+    let answer = world.post("/v1/streams", ALICE, json!({"name": "a", "source": {"kind": "rtmp"}})).await;
+    assert_eq!(answer.header("retry-after"), "2");
+    let detail = answer.refused(503, "no_ingest");
+    assert!(detail.contains("rtmp.public_url"), "{detail}");
+    let shown = world.get(&format!("/v1/streams/{id}"), ALICE).await.json();
+    assert_eq!(shown["ingest"]["rtmp_url"], Value::Null);
+    assert_eq!(world.get("/v1/streams", ALICE).await.json()["data"], json!([shown]));
 }

@@ -91,8 +91,12 @@ impl World {
             store.keys.lock().unwrap().push((key.into(), organization));
         }
         let bus = Arc::new(MemoryBus::default());
-        let feeds =
-            Arc::new(MemoryFeeds { store: store.clone(), stopping: Stopping::Works.into(), room: Default::default() });
+        let feeds = Arc::new(MemoryFeeds {
+            store: store.clone(),
+            stopping: Stopping::Works.into(),
+            room: Default::default(),
+            deserted: Default::default(),
+        });
         let ready = Arc::new(AtomicBool::new(true));
         let shutdown = CancellationToken::new();
         let objects = tempfile::tempdir().unwrap();

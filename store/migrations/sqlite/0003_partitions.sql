@@ -34,3 +34,8 @@ CREATE INDEX streams_of_instance ON streams (instance) WHERE state NOT IN ('ende
 ALTER TABLE events ADD COLUMN trace TEXT;
 ALTER TABLE deliveries ADD COLUMN trace TEXT;
 ALTER TABLE jobs ADD COLUMN trace TEXT;
+
+-- What is next of each endpoint, however long its queue: what was refused, and what is under way.
+CREATE INDEX deliveries_refused ON deliveries (endpoint_id, attempts) WHERE state = 'pending';
+CREATE INDEX deliveries_busy ON deliveries (endpoint_id) WHERE state = 'pending' AND leased_until IS NOT NULL;
+CREATE INDEX deliveries_leased ON deliveries (organization_id) WHERE state = 'pending' AND leased_until IS NOT NULL;

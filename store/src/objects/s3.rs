@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use crest_core::objects::{Method, Objects};
-use crest_core::{Error, Result};
+use crest_core::{Error, Fault, Result};
 use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
@@ -116,12 +116,12 @@ impl S3 {
     /// Stores what is small enough for one request.
     async fn put_whole(&self, key: &str, location: &Location, bytes: Bytes) -> Result<()> {
         let put = self.store.put(location, PutPayload::from_bytes(bytes)).await;
-        put.map(drop).map_err(|e| self.names.explain(&format!("store {key}"), &e))
+        put.map(drop).map_err(|e| self.not_stored(key, &e))
     }
 
     /// Stores what is larger, in parts; nothing can be read under the key before the last has arrived.
     async fn put_parts(&self, key: &str, location: &Location, file: Arc<std::fs::File>, length: u64) -> Result<()> {
-        let failed = |e: object_store::Error| self.names.explain(&format!("store {key}"), &e);
+        let failed = |e: object_store::Error| self.not_stored(key, &e);
         let mut upload = self.store.put_multipart(location).await.map_err(failed)?;
         let sent = async {
             let part = self.part_bytes.max(length.div_ceil(MOST_PARTS));
@@ -149,6 +149,19 @@ impl S3 {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Why something could not be stored. What a server does not find then is no object: an upload in parts
+    /// that was given up meanwhile, perhaps.
+    fn not_stored(&self, key: &str, error: &object_store::Error) -> Error {
+        let error = self.names.explain(&format!("store {key}"), error);
+        match error.fault {
+            Fault::NotFound => Error::outside(format!(
+                "cannot store {key}: {} answers 404; check storage.endpoint and storage.url",
+                self.names.server
+            )),
+            _ => error,
         }
     }
 
@@ -193,9 +206,12 @@ impl Objects for S3 {
     }
 
     async fn size(&self, key: &str) -> Result<Option<u64>> {
-        let head = self.store.head(&self.location(key)?).await;
-        let head = head.map_err(|e| self.names.explain(&format!("look at {key}"), &e));
-        Ok(there(head)?.map(|object| object.size))
+        match self.store.head(&self.location(key)?).await {
+            Ok(object) => Ok(Some(object.size)),
+            // This answer has no body that would tell S3 from what may stand before it.
+            Err(object_store::Error::NotFound { .. }) => self.ping().await.map(|()| None),
+            Err(e) => Err(self.names.explain(&format!("look at {key}"), &e)),
+        }
     }
 
     async fn read(&self, key: &str, range: Range<u64>) -> Result<BoxStream<'static, Result<Bytes>>> {

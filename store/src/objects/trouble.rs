@@ -41,7 +41,8 @@ impl Names {
             _ => {}
         }
         match (error, status(&said)) {
-            (StoreError::NotFound { .. }, _) => {
+            // Only S3 itself knows what it has: a 404 of whatever stands before it says nothing of the object.
+            (StoreError::NotFound { .. }, _) if matches!(code, Some("NoSuchKey")) => {
                 return Error::not_found(format!("cannot {doing}: it is not stored"));
             }
             (StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. }, _)
@@ -79,7 +80,7 @@ impl Names {
         let error =
             Error::outside(format!("cannot {doing}: {why}; check storage.endpoint ({server}) and the way there"));
         // The server understood, and will say the same again.
-        let refused = status(&said).is_some_and(|s| s.starts_with('4') && !matches!(s, "408" | "425" | "429"));
+        let refused = status(&said).is_some_and(|s| s.starts_with('4') && !matches!(s, "404" | "408" | "425" | "429"));
         Error { retryable: !refused, ..error }
     }
 }

@@ -96,6 +96,8 @@ fn bounded(options: PgConnectOptions, statement: Duration, lock: Duration) -> Pg
         ("tcp_keepalives_interval", "5".to_owned()),
         ("tcp_keepalives_count", "3".to_owned()),
         ("row_security", "on".to_owned()),
+        // Compiling the queries takes longer than they do.
+        ("jit", "off".to_owned()),
     ])
 }
 

@@ -81,8 +81,9 @@ pub(crate) async fn keep_offset(tx: &mut Tx, partition: Partition, offset: u64) 
 
 /// Applies decisions in order.
 pub(crate) async fn apply_all(tx: &mut Tx, decisions: &[Decided], now: WallTime) -> Outcome<()> {
-    let told = decisions.iter().filter_map(|decided| decided.event.as_ref());
-    outbox::lock_organizations(tx, told.map(|event| &event.organization_id)).await?;
+    let mut owners: Vec<_> = decisions.iter().map(|decided| &decided.decision.highlight().organization_id).collect();
+    owners.extend(decisions.iter().filter_map(|decided| decided.event.as_ref()).map(|event| &event.organization_id));
+    outbox::lock_organizations(tx, &owners).await?;
     for decided in decisions {
         apply(tx, decided, now).await?;
     }

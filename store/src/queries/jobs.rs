@@ -171,7 +171,7 @@ impl Jobs for DbStore {
 
     async fn finish_clip(&self, job: &Job, result: &ClipResult, event: &Event) -> Result<()> {
         change!(self, "finish_clip", Whose::Of(&job.organization_id), |tx| {
-            outbox::lock_organizations(tx, [&event.organization_id]).await?;
+            outbox::lock_organizations(tx, &[&event.organization_id]).await?;
             // Whoever has it done first: the clip is the same.
             if settle(tx, &job.id, None, JobState::Done, None, None).await?
                 && settle_highlight(tx, &job.id, HighlightState::Ready, None, event).await?
@@ -195,7 +195,7 @@ impl Jobs for DbStore {
 
     async fn fail_clip(&self, job: &Job, reason: &str, event: &Event) -> Result<()> {
         change!(self, "fail_clip", Whose::Of(&job.organization_id), |tx| {
-            outbox::lock_organizations(tx, [&event.organization_id]).await?;
+            outbox::lock_organizations(tx, &[&event.organization_id]).await?;
             if settle(tx, &job.id, Some(job.leased_until), JobState::Failed, None, Some(reason)).await?
                 && settle_highlight(tx, &job.id, HighlightState::Failed, Some(reason), event).await?
             {

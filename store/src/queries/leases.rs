@@ -19,22 +19,31 @@ pub(crate) async fn due(tx: &mut Tx, now: WallTime, limit: u32, order: &Delivery
     // One delivery of an endpoint at a time. Its queue waits for its head, so that events arrive in
     // order; but a head that was refused so often and for so long that the receiver refuses it,
     // and not everything, steps aside and is tried again between the others.
+    //
+    // Each step finds its rows by an index, however long a queue has become; a database that merges these
+    // steps may read all that is pending instead, or, per delivery, all others of its endpoint.
     let old = now.plus_millis(order.millis.saturating_neg());
     let rows = sqlx::query(
-        "SELECT id FROM ( \
+        "WITH heads AS MATERIALIZED ( \
+           SELECT e.id, (SELECT due.sequence FROM ( \
+               SELECT aside.next_attempt_at, aside.attempts, aside.sequence FROM deliveries aside \
+               WHERE aside.endpoint_id = e.id AND aside.state = 'pending' AND aside.attempts >= $2 \
+               AND aside.created_at <= $3 AND aside.next_attempt_at <= $1 \
+               UNION ALL \
+               SELECT head.next_attempt_at, head.attempts, head.sequence FROM deliveries head \
+               WHERE head.endpoint_id = e.id AND head.state = 'pending' AND head.next_attempt_at <= $1 \
+               AND head.sequence = (SELECT MIN(queue.sequence) FROM deliveries queue \
+                 WHERE queue.endpoint_id = e.id AND queue.state = 'pending' \
+                 AND (queue.attempts < $2 OR queue.created_at > $3)) \
+             ) AS due ORDER BY due.next_attempt_at, due.attempts, due.sequence LIMIT 1) AS sequence \
+           FROM endpoints e WHERE NOT EXISTS (SELECT 1 FROM deliveries busy \
+             WHERE busy.endpoint_id = e.id AND busy.state = 'pending' AND busy.leased_until > $1)) \
+         SELECT id FROM ( \
            SELECT d.id, d.next_attempt_at, \
              ROW_NUMBER() OVER (PARTITION BY d.organization_id ORDER BY d.next_attempt_at, d.id) AS turn, \
              (SELECT COUNT(*) FROM deliveries mine WHERE mine.organization_id = d.organization_id \
               AND mine.state = 'pending' AND mine.leased_until > $1) AS leased \
-           FROM endpoints e JOIN deliveries d ON d.endpoint_id = e.id AND d.state = 'pending' \
-           AND d.sequence = ( \
-             SELECT due.sequence FROM deliveries due WHERE due.endpoint_id = e.id AND due.state = 'pending' \
-             AND due.next_attempt_at <= $1 AND ((due.attempts >= $2 AND due.created_at <= $3) OR due.sequence = ( \
-               SELECT MIN(head.sequence) FROM deliveries head WHERE head.endpoint_id = e.id \
-               AND head.state = 'pending' AND (head.attempts < $2 OR head.created_at > $3))) \
-             ORDER BY due.next_attempt_at, due.attempts, due.sequence LIMIT 1) \
-           WHERE NOT EXISTS (SELECT 1 FROM deliveries busy WHERE busy.endpoint_id = e.id \
-             AND busy.state = 'pending' AND busy.leased_until > $1)) AS next \
+           FROM heads JOIN deliveries d ON d.endpoint_id = heads.id AND d.sequence = heads.sequence) AS next \
          WHERE turn + leased <= $4 ORDER BY turn, next_attempt_at, id LIMIT $5",
     )
     .bind(now.0)

@@ -17,11 +17,8 @@ use crate::values::{from_json, int, session, trace as trace_text};
 /// Makes the caller the only one who commits events of these tenants until its transaction is over.
 /// Where it commits events of several, they are locked in one order, so that no two wait for each other;
 /// and before anything else that others change along with events.
-pub(crate) async fn lock_organizations(
-    tx: &mut Tx,
-    organizations: impl IntoIterator<Item = &OrganizationId>,
-) -> Outcome<()> {
-    let organizations: BTreeSet<&str> = organizations.into_iter().map(OrganizationId::as_str).collect();
+pub(crate) async fn lock_organizations(tx: &mut Tx, organizations: &[&OrganizationId]) -> Outcome<()> {
+    let organizations: BTreeSet<&str> = organizations.iter().map(|id| id.as_str()).collect();
     if SINGLE_WRITER || organizations.is_empty() {
         return Ok(());
     }

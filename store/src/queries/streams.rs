@@ -184,7 +184,8 @@ impl Streams for DbStore {
             .bind(now.0)
             .execute(&mut **tx)
             .await?;
-            outbox::lock_organizations(tx, events.iter().map(|event| &event.organization_id)).await?;
+            let owners: Vec<_> = events.iter().map(|event| &event.organization_id).collect();
+            outbox::lock_organizations(tx, &owners).await?;
             for event in events {
                 outbox::insert_event(tx, event, None).await?;
             }

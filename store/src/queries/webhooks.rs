@@ -115,7 +115,7 @@ impl Webhooks for DbStore {
         }
         change!(self, "delete_endpoint", Whose::Of(organization), |tx| {
             // Nobody commits an event to it meanwhile.
-            outbox::lock_organizations(tx, [organization]).await?;
+            outbox::lock_organizations(tx, &[organization]).await?;
             sqlx::query("DELETE FROM deliveries WHERE endpoint_id = $1 AND organization_id = $2")
                 .bind(id.as_str())
                 .bind(organization.as_str())

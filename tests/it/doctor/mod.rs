@@ -4,6 +4,7 @@ mod data;
 mod disk;
 mod machine;
 mod server;
+mod services;
 mod shown;
 
 use anyhow::{Context, Result, bail, ensure};

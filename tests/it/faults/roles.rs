@@ -51,7 +51,7 @@ fn roles_that_are_killed_at_random_moments_lose_nothing() -> Result<()> {
             });
             while !again.is_finished() {
                 scene.watch().await?;
-                sleep(Duration::from_millis(seed.draw(700))).await;
+                sleep(Duration::from_millis(300 + seed.draw(1500))).await;
             }
             again.await?.context(seed.told.clone())?;
         }

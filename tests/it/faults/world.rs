@@ -166,7 +166,6 @@ impl Place for World {
 
     async fn stop(&self) -> Result<Logs> {
         let read = || async {
-            if std::env::var("NOLAG").is_ok() { return Ok(Some(())); }
             let unread = self.topics.unread().await?;
             ensure!(unread == 0, "{unread} records");
             Ok(Some(()))

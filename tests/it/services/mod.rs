@@ -1,13 +1,11 @@
 //! Kafka, PostgreSQL and S3 as the tests of the whole system use them. Each test has its own topics, database
 //! and folder of the bucket on services that all share; a test that disturbs a service has one of its own.
 
-mod kafka;
 mod own;
 mod proxy;
 #[path = "../../services/mod.rs"]
 mod started;
 
-pub use kafka::Kafka;
 pub use own::Own;
 pub use proxy::Proxy;
 pub use started::{

@@ -27,11 +27,6 @@ impl Own {
         self.0.told(key)
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> Result<String> {
-        Ok(format!("127.0.0.1:{}", self.0.port()?))
-    }
-
     /// Of S3: how to reach it.
     pub fn s3(&self) -> S3 {
         let of = |key: &str| self.told(key);

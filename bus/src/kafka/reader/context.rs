@@ -3,12 +3,12 @@
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
@@ -26,14 +26,22 @@ pub(crate) struct Group {
     watch: Watch,
     /// How often anything was called: polling that returns nothing may have done something.
     called: AtomicU64,
-    /// Whether a commit is under way.
-    committing: AtomicBool,
+    /// What the brokers were told last, and when.
+    sent: Mutex<Option<(Offsets, Instant)>>,
 }
+
+/// Partitions, and offsets in them.
+type Offsets = Vec<(Partition, u64)>;
+
+/// How long after the last commit it is asked what became of it.
+const CONFIRM: Duration = Duration::from_secs(2);
+/// How long the brokers may take to answer that.
+const ANSWER: Duration = Duration::from_secs(1);
 
 impl Group {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let watch = Watch::new(shared.cluster.clone());
-        Self { shared, watch, called: AtomicU64::new(0), committing: AtomicBool::new(false) }
+        Self { shared, watch, called: AtomicU64::new(0), sent: Mutex::default() }
     }
 
     pub(crate) fn called(&self) -> u64 {
@@ -44,19 +52,35 @@ impl Group {
         self.called.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Tells the brokers what was acknowledged, in the background, one after the other. Whether something is
-    /// left to be told.
+    /// Tells the brokers what was acknowledged, in the background. Whether something is left to be told.
+    ///
+    /// Kafka's library does not say what became of a commit that it was asked for and that nobody waits for:
+    /// once nothing new was acknowledged for a while, the brokers are asked what they know.
     pub(crate) fn commit(&self, consumer: &Client) -> bool {
-        if self.committing.load(Ordering::Acquire) {
-            return true;
-        }
-        let Some(offsets) = self.list(self.shared.lock().uncommitted()) else { return false };
-        self.committing.store(true, Ordering::Release);
-        if let Err(error) = consumer.commit(&offsets, CommitMode::Async) {
-            debug!(topic = self.shared.topic.name(), "what was acknowledged is not committed yet: {error}");
-            self.committing.store(false, Ordering::Release);
+        let behind: Vec<(Partition, u64)> = self.shared.lock().uncommitted().collect();
+        let Some(offsets) = self.list(behind.iter().copied()) else { return false };
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*sent {
+            Some((known, since)) if *known == behind => {
+                if since.elapsed() >= CONFIRM {
+                    // What the brokers do not know by now is told again.
+                    *sent = None;
+                    match consumer.committed_offsets(offsets, ANSWER) {
+                        Ok(known) => self.note(&known),
+                        Err(error) => self.not_yet(&error),
+                    }
+                }
+            }
+            _ => match consumer.commit(&offsets, CommitMode::Async) {
+                Ok(()) => *sent = Some((behind, Instant::now())),
+                Err(error) => self.not_yet(&error),
+            },
         }
         true
+    }
+
+    fn not_yet(&self, error: &KafkaError) {
+        debug!(topic = self.shared.topic.name(), "what was acknowledged is not committed yet: {error}");
     }
 
     /// Tells the brokers what was acknowledged of these partitions, or of all, and waits.
@@ -123,9 +147,23 @@ impl Group {
             self.commit_now(consumer, Some(partitions));
         }
         self.shared.lock().gone(partitions);
-        let fetched = fetched.into_iter().map(|partition| (partition, Offset::Invalid));
-        let fetched = list(self.shared.name(), fetched).unwrap_or_else(TopicPartitionList::new);
-        if let Err(error) = consumer.incremental_unassign(&fetched) {
+        self.give_back(consumer, &fetched);
+    }
+
+    /// Takes partitions out of what is fetched, and lets the group go on.
+    fn give_back(&self, consumer: &Client, fetched: &[Partition]) {
+        let some = |partitions: &[Partition]| {
+            let partitions = partitions.iter().map(|partition| (*partition, Offset::Invalid));
+            let some = list(self.shared.name(), partitions).unwrap_or_else(TopicPartitionList::new);
+            consumer.incremental_unassign(&some)
+        };
+        let Err(error) = some(fetched) else { return };
+        // One that is not fetched spoils it for all, and the group would wait for an answer for ever.
+        warn!(topic = self.shared.topic.name(), "partitions were given up one by one: {error}");
+        let given_up = fetched.iter().filter(|partition| some(&[**partition]).is_ok()).count();
+        if given_up == 0
+            && let Err(error) = some(&[])
+        {
             warn!(topic = self.shared.topic.name(), "partitions could not be given up: {error}");
         }
     }
@@ -216,17 +254,5 @@ impl ConsumerContext for Group {
             self.revoked(consumer, &partitions);
         }
         metrics::held(&self.shared, &self.shared.lock());
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        self.call();
-        self.committing.store(false, Ordering::Release);
-        match result {
-            Ok(()) => self.note(offsets),
-            // Tried again as long as the partitions are held.
-            Err(error) => {
-                debug!(topic = self.shared.topic.name(), "what was acknowledged is not committed yet: {error}")
-            }
-        }
     }
 }

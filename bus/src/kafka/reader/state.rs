@@ -85,6 +85,13 @@ pub(crate) struct Held {
     pub(crate) end: u64,
 }
 
+impl Held {
+    /// After the last record that was handed out.
+    pub(crate) fn handed(&self) -> u64 {
+        self.handed
+    }
+}
+
 pub(crate) struct State {
     told: VecDeque<Told>,
     bytes: usize,
@@ -414,8 +421,8 @@ impl State {
         self.bytes = self.told.iter().map(bytes).sum();
     }
 
-    /// Notes that the stage has done everything up to and with this; whether that is news. `Err` where it
-    /// was not handed out.
+    /// Notes that the stage has done everything up to and with this; whether the thread is to be woken, as it
+    /// is not about to tell the brokers anyway. `Err` where it was not handed out.
     pub(crate) fn acknowledge(&mut self, position: Position) -> Result<bool, ()> {
         let Some(held) = self.partitions.get_mut(&position.partition).filter(|held| held.known) else {
             return Ok(false);
@@ -423,11 +430,12 @@ impl State {
         if position.offset >= held.handed {
             return Err(());
         }
+        let told = held.acknowledged == held.committed;
         let news = position.offset >= held.acknowledged;
         if news {
             held.acknowledged = position.offset + 1;
         }
-        Ok(news)
+        Ok(news && told)
     }
 
     /// What the brokers do not know to be acknowledged.

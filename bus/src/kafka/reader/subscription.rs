@@ -80,14 +80,14 @@ impl Subscription for Reader {
     }
 
     async fn acknowledge(&mut self, position: Position) -> Result<()> {
-        let news = self.shared.lock().acknowledge(position).map_err(|()| {
+        let wake = self.shared.lock().acknowledge(position).map_err(|()| {
             Error::ours(format!(
                 "group {} acknowledges {position} of {}, which it was not handed",
                 self.shared.group,
                 self.shared.topic.name()
             ))
         })?;
-        if news {
+        if wake {
             self.shared.signal.raise();
         }
         Ok(())

@@ -326,11 +326,12 @@ impl Thread {
 
     /// What polling failed with; why nothing more can come, if so.
     fn failed(&mut self, client: &Client, error: &KafkaError) -> Option<String> {
-        if let KafkaError::MessageConsumptionFatal(Code::FencedInstanceId) = error {
-            return Some("another process has the same id; does it use a copy of the same data directory?".to_owned());
-        }
-        if let Some((_, why)) = client.client().fatal_error() {
-            return Some(why);
+        match client.client().fatal_error() {
+            Some((Code::FencedInstanceId, _)) => {
+                return Some("another process has the same id; does it use a copy of this data directory?".to_owned());
+            }
+            Some((_, why)) => return Some(why),
+            None => {}
         }
         let (cluster, name) = (&self.shared.cluster, self.shared.name());
         match code(error) {
@@ -554,7 +555,10 @@ impl Thread {
             list(self.shared.name(), [(partition, offset)].into_iter()).unwrap_or_else(TopicPartitionList::new)
         };
         let ended = if fetched { client.incremental_unassign(&at(Offset::Invalid)) } else { Ok(()) };
-        let begun = ended.and_then(|()| client.incremental_assign(&at(offset_at(from))));
+        let begun = ended
+            // Kafka's library remembers a pause from when the partition was held before.
+            .and_then(|()| client.resume(&at(Offset::Invalid)))
+            .and_then(|()| client.incremental_assign(&at(offset_at(from))));
         if let Err(error) = begun {
             warn!(topic = self.shared.topic.name(), partition, "a partition could not be read: {error}");
         }

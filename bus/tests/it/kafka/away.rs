@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tracing::Level;
 
 use crest_core::bus::{Bus, Next, SharedBus, Start};
 use crest_core::topic::Topic;
@@ -11,7 +12,7 @@ use crest_core::units::Span;
 use crest_core::{Fault, StreamId};
 
 use super::broker::Broker;
-use super::{Cluster, figures, raw};
+use super::{Cluster, figures, lines, raw};
 use crate::conformance::{Home, LIMIT, acknowledge_all, number, record, subscribe, take};
 
 const T: Topic = Topic::Signals;
@@ -33,8 +34,14 @@ fn without_repeats(numbers: &[u64]) -> Vec<u64> {
     numbers.iter().copied().filter(|n| highest < Some(*n) && highest.replace(*n) < Some(*n)).collect()
 }
 
+/// How far each stream came.
+fn ends(seen: &BTreeMap<String, Vec<u64>>) -> BTreeMap<&str, Option<&u64>> {
+    seen.iter().map(|(stream, numbers)| (stream.as_str(), numbers.last())).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_the_broker_restarts() {
+    lines::start();
     let broker = Broker::start();
     let mut cluster = Cluster::on(&broker.address);
     cluster.config.append_timeout = Span::secs(2);
@@ -71,7 +78,9 @@ async fn nothing_acknowledged_is_lost_when_the_broker_restarts() {
                 }
             }
         };
-        tokio::time::timeout(LONG, reading).await.expect("it goes on");
+        if tokio::time::timeout(LONG, reading).await.is_err() {
+            panic!("it does not go on; read so far: {:?}; said: {:#?}", ends(&seen), lines::with(&[&broker.address]));
+        }
         seen.clone()
     };
     let highest = |seen: &BTreeMap<String, Vec<u64>>| seen.values().flatten().max().copied().unwrap_or(0);
@@ -113,6 +122,7 @@ async fn nothing_acknowledged_is_lost_when_the_broker_restarts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_away_is_named_and_samples_are_dropped() {
     figures::start();
+    lines::start();
     let broker = Broker::start();
     let mut cluster = Cluster::on(&broker.address);
     cluster.config.append_timeout = Span::secs(1);
@@ -137,6 +147,11 @@ async fn a_broker_that_is_away_is_named_and_samples_are_dropped() {
     let mut reader = subscribe(&*bus, T, "g", Start::Acknowledged).await;
     let numbers: Vec<u64> = take(&mut reader, 2).await.iter().map(number).collect();
     assert_eq!(numbers, [1, 3], "what was answered with an error was given up in time");
+    // One line that it is away, whoever noticed, and one that it is back.
+    let said = || lines::with(&["bus.brokers", &broker.address]);
+    figures::until("it is said", || said().iter().any(|(_, line)| line.contains("can be reached again"))).await;
+    let levels: Vec<Level> = said().iter().map(|(level, _)| *level).collect();
+    assert_eq!(levels, [Level::WARN, Level::INFO], "{:?}", said());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,14 +5,17 @@ mod broker;
 mod figures;
 mod folder;
 mod large;
+mod lines;
 mod membership;
 mod poison;
 mod raw;
 mod refused;
+mod slow;
 mod topics;
 
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tempfile::TempDir;
 
 use crest_bus::{KafkaBus, KafkaConfig};
@@ -37,36 +40,47 @@ pub struct Cluster {
     pub brokers: String,
     pub config: KafkaConfig,
     pub objects: Arc<Folder>,
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
+    /// Whether there are topics that go with it.
+    opened: AtomicBool,
 }
 
 impl Cluster {
     /// In the cluster at this address.
     pub fn on(brokers: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { _folder: Some(folder), ..Self::with(brokers, &format!("t{}.", unique()), std::path::Path::new("/")) }
-            .in_its_folder()
+        let mut cluster = Self::with(brokers, &format!("t{}.", unique()), folder.path());
+        cluster.folder = Some(folder);
+        cluster
     }
 
-    fn with(brokers: &str, prefix: &str, folder: &std::path::Path) -> Self {
+    fn with(brokers: &str, prefix: &str, folder: &Path) -> Self {
         let config = KafkaConfig {
             prefix: prefix.to_owned(),
             partitions: 4,
             session_timeout: Span::secs(6),
             ..KafkaConfig::default()
         };
-        Self { brokers: brokers.to_owned(), config, objects: Arc::new(Folder::new(folder)), _folder: None }
-    }
-
-    fn in_its_folder(mut self) -> Self {
-        self.objects = Arc::new(Folder::new(self._folder.as_ref().unwrap().path()));
-        self
+        let (brokers, objects) = (brokers.to_owned(), Arc::new(Folder::new(folder)));
+        Self { brokers, config, objects, folder: None, opened: AtomicBool::new(false) }
     }
 
     /// As the process of this name.
     pub async fn open_as(&self, instance: &str) -> crest_core::Result<Arc<KafkaBus>> {
         let brokers = [self.brokers.clone()];
-        KafkaBus::open(&brokers, self.config.clone(), &InstanceId::from_raw(instance), self.objects.clone()).await
+        let instance = InstanceId::from_raw(instance);
+        let opened = KafkaBus::open(&brokers, self.config.clone(), &instance, self.objects.clone()).await;
+        self.opened.fetch_or(opened.is_ok(), Ordering::Relaxed);
+        opened
+    }
+}
+
+impl Drop for Cluster {
+    /// The broker that all share is not to fill up.
+    fn drop(&mut self) {
+        if self.folder.is_some() && self.opened.load(Ordering::Relaxed) {
+            raw::delete_all(&self.brokers, &self.config.prefix);
+        }
     }
 }
 
@@ -84,7 +98,7 @@ impl Home for Cluster {
     fn at(address: &str) -> Self {
         let parts: Vec<&str> = address.split(' ').collect();
         let [brokers, prefix, folder] = parts[..] else { panic!("{address}") };
-        Self::with(brokers, prefix, std::path::Path::new(folder))
+        Self::with(brokers, prefix, Path::new(folder))
     }
     async fn open(&self) -> Arc<KafkaBus> {
         self.open_as("one").await.unwrap()

@@ -34,6 +34,20 @@ pub async fn delete(brokers: &str, name: &str) {
     admin(brokers).delete_topics(&[name], &options).await.unwrap().remove(0).unwrap();
 }
 
+/// Deletes the topics whose names begin so, as far as that is possible.
+pub fn delete_all(brokers: &str, prefix: &str) {
+    let (brokers, prefix) = (brokers.to_owned(), prefix.to_owned());
+    let deleting = std::thread::spawn(move || {
+        let admin = admin(&brokers);
+        let Ok(metadata) = admin.inner().fetch_metadata(None, Duration::from_secs(5)) else { return };
+        let names: Vec<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
+        let names: Vec<&str> = names.into_iter().filter(|name| name.starts_with(&prefix)).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _ = runtime.block_on(admin.delete_topics(&names, &AdminOptions::new()));
+    });
+    let _ = deleting.join();
+}
+
 /// A topic's settings, its partitions among them; `None` where there is no such topic.
 pub async fn topic(brokers: &str, name: &str) -> Option<HashMap<String, String>> {
     let admin = admin(brokers);

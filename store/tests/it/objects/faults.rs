@@ -128,6 +128,19 @@ async fn a_server_that_is_busy_is_asked_again_and_then_told_of() {
 }
 
 #[tokio::test]
+async fn nothing_that_is_to_be_stored_is_taken_for_missing() {
+    let (proxy, objects, _) = through_a_proxy(0).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for length in [1000, 6 << 20] {
+        file.as_file().set_len(length).unwrap();
+        for code in ["NoSuchUpload", "NoSuchKey"] {
+            proxy.set(Way::Says("404 Not Found", code));
+            passes(code, &objects.put_file(KEY, file.path()).await.unwrap_err());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_short_disturbance_is_not_noticed() {
     let (proxy, objects, _) = through_a_proxy(20).await;
     proxy.set(Way::Says("503 Slow Down", "SlowDown"));

@@ -3,6 +3,8 @@
 mod apart;
 mod errors;
 mod faults;
+mod leases;
+mod many;
 mod order;
 mod proxy;
 mod schema;

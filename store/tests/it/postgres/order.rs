@@ -1,72 +1,17 @@
 //! What SQLite has from its one writer holds here under many processes: each test opens several stores.
 
 use crest_core::event::{Event, EventType};
-use crest_core::job::JobKind;
 use crest_core::store::{Committed, FusionCommit, SharedStore};
 use crest_core::stream::StreamState;
-use crest_core::webhook::{AttemptOutcome, DeliveryOrder, Endpoint};
-use crest_core::{EndpointId, MediaTime, OrganizationId, Session, StreamId};
+use crest_core::webhook::{DeliveryOrder, Endpoint};
+use crest_core::{EndpointId, MediaTime, OrganizationId, Session};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
-use std::sync::{Arc, Mutex};
-use tokio::task::JoinSet;
 
-use super::world::{FIRST, NOW, World, instance, stream_of};
+use super::many::{all, decided, hold, processes, take, tenants, until_waiting};
+use super::world::{FIRST, NOW, World, instance};
 
 const ORDER: DeliveryOrder = DeliveryOrder { attempts: 4, millis: 600_000, per_organization: 8 };
-
-/// The same database as so many processes have it.
-async fn processes(world: &World, count: usize) -> Vec<SharedStore> {
-    let mut stores = Vec::new();
-    for _ in 0..count {
-        stores.push(world.home.after_a_kill().await);
-    }
-    stores
-}
-
-/// What becomes of tasks that run at once.
-async fn all<T: Send + 'static>(tasks: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>) -> Vec<T> {
-    let mut running = JoinSet::new();
-    tasks.into_iter().for_each(|task| drop(running.spawn(task)));
-    running.join_all().await
-}
-
-/// Tenants with an endpoint each, and a stream that is fed.
-async fn tenants(world: &World, count: usize) -> Vec<(OrganizationId, StreamId, Endpoint)> {
-    let mut made = Vec::new();
-    for n in 0..count {
-        let owner = world.store.create_organization("more", &format!("crest_sk_more_{n}"), NOW).await.unwrap().id;
-        let stream = StreamId::from_raw(format!("str_more_{n}"));
-        world.store.create_stream(&stream_of(&owner, &stream, NOW)).await.unwrap();
-        world.store.start_session(&stream, NOW, &instance("one")).await.unwrap();
-        let endpoint = Endpoint {
-            id: EndpointId::from_raw(format!("whe_more_{n}")),
-            organization_id: owner.clone(),
-            url: "https://more.example/hook".to_owned(),
-            events: Vec::new(),
-            min_score: None,
-            secret: "whsec_c2VjcmV0".to_owned(),
-            created_at: NOW,
-        };
-        world.store.create_endpoint(&endpoint).await.unwrap();
-        made.push((owner, stream, endpoint));
-    }
-    made
-}
-
-/// Decisions about several tenants' streams in one commit, in the order of `streams`.
-fn decided(world: &World, streams: &[(OrganizationId, StreamId)], entry: i64) -> FusionCommit {
-    let one = |(owner, stream): &(OrganizationId, StreamId)| {
-        let mut highlight = world.highlight(entry, crest_core::highlight::HighlightState::Provisional, 1);
-        highlight.organization_id = owner.clone();
-        highlight.stream_id = stream.clone();
-        highlight.id = crest_core::HighlightId::derive(stream, FIRST, crest_core::Bucket::new(entry as u64));
-        let event = super::world::told(&highlight, EventType::HighlightDetected);
-        (crest_core::highlight::Decision::Detected { highlight }, Some(event))
-    };
-    world.decided(streams.iter().map(one).collect())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn positions_and_sequences_count_without_a_gap_in_the_order_of_the_commits() {
@@ -129,73 +74,6 @@ async fn positions_and_sequences_count_without_a_gap_in_the_order_of_the_commits
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     let deadlocks: i64 = sqlx::query_scalar(deadlocks).fetch_one(&mut world.home.raw().await).await.unwrap();
     assert_eq!(deadlocks, 0, "they were only retried");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_delivery_is_leased_by_one_worker_and_in_its_endpoints_order() {
-    let world = World::new().await;
-    let tenants = tenants(&world, 3).await;
-    let owned: Vec<_> = tenants.iter().map(|(owner, stream, _)| (owner.clone(), stream.clone())).collect();
-    for round in 0..30 {
-        let commit = decided(&world, &owned, round * 100);
-        assert_eq!(world.store.commit_fusion(&commit, NOW).await.unwrap(), Committed::Kept);
-    }
-    let log: Arc<Mutex<Vec<(EndpointId, u64)>>> = Arc::default();
-    let workers = processes(&world, 4).await.into_iter().map(|store| {
-        let log = log.clone();
-        async move {
-            while store.outbox_depth().await.unwrap().0 > 0 {
-                for leased in store.lease_deliveries(NOW, NOW.plus_millis(20_000), 2, &ORDER).await.unwrap() {
-                    let delivery = &leased.delivery;
-                    log.lock().unwrap().push((delivery.endpoint_id.clone(), delivery.sequence));
-                    let done = AttemptOutcome::Delivered { status: 200 };
-                    store.finish_attempt(&leased, &done, NOW).await.unwrap();
-                }
-            }
-        }
-    });
-    all(workers.collect::<Vec<_>>()).await;
-    for (_, _, endpoint) in &tenants {
-        let log = log.lock().unwrap();
-        let sent: Vec<u64> = log.iter().filter(|(id, _)| *id == endpoint.id).map(|(_, sequence)| *sequence).collect();
-        assert_eq!(sent, (1..=30).collect::<Vec<_>>());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn however_many_lease_at_once_a_tenant_has_no_more_under_way_than_it_may() {
-    let world = World::new().await;
-    for n in 0..30 {
-        world.add_endpoint(&format!("{n:02}")).await;
-    }
-    world.commit(vec![world.detected(10)]).await;
-    let stores = processes(&world, 4).await;
-    for round in 1..=3 {
-        let now = NOW.plus_millis(round * 20_000);
-        let lease = |store: SharedStore| async move {
-            store.lease_deliveries(now, now.plus_millis(20_000), 100, &ORDER).await.unwrap()
-        };
-        let leased: Vec<_> = all(stores.iter().cloned().chain(stores.iter().cloned()).map(lease)).await.concat();
-        let ids: BTreeSet<_> = leased.iter().map(|l| l.delivery.id.clone()).collect();
-        assert_eq!((leased.len(), ids.len()), (8, 8), "round {round}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_job_is_leased_by_one_worker() {
-    let world = World::new().await;
-    for entry in 0..30 {
-        world.commit(vec![world.finalized(entry * 20, 1)]).await;
-    }
-    let workers = processes(&world, 4).await.into_iter().map(|store| async move {
-        let mut mine = Vec::new();
-        while let Some(job) = store.lease_job(JobKind::Clip, NOW, NOW.plus_millis(1000)).await.unwrap() {
-            mine.push(job.id);
-        }
-        mine
-    });
-    let leased = all(workers.collect::<Vec<_>>()).await.concat();
-    assert_eq!((leased.len(), leased.iter().collect::<BTreeSet<_>>().len()), (30, 30));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -304,33 +182,6 @@ async fn a_segment_is_forgotten_whole_while_fragments_are_added() {
             .await
             .unwrap();
         assert_eq!(bytes.unwrap_or(0), if fragments == 0 { 0 } else { 100 + 1000 * fragments }, "round {round}");
-    }
-}
-
-/// A transaction of somebody else that has a tenant's row.
-async fn hold(world: &World, owner: &OrganizationId) -> sqlx::PgConnection {
-    let mut other = world.home.everybodys().await;
-    sqlx::raw_sql("BEGIN").execute(&mut other).await.unwrap();
-    take(&mut other, owner).await;
-    other
-}
-
-async fn take(other: &mut sqlx::PgConnection, owner: &OrganizationId) {
-    sqlx::query("SELECT * FROM organizations WHERE organization_id = $1 FOR UPDATE")
-        .bind(owner.as_str())
-        .execute(other)
-        .await
-        .unwrap();
-}
-
-/// Waits until so many connections of the test's database wait for a lock.
-async fn until_waiting(world: &World, count: i64) {
-    let mut watch = world.home.raw().await;
-    let waiting =
-        "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut watch).await.unwrap() < count {
-        assert!(std::time::Instant::now() < limit, "nobody waits");
     }
 }
 
