@@ -89,8 +89,8 @@ provide() {
     mkdir -p "$home"
     exec 7>"$home/$service.lock"
     flock 7
-    # What apt-get starts must not hold on to the locks.
-    installed || install 7>&- 9>&-
+    # What apt-get starts must not hold on to the locks, nor may this DIR be forgotten over it.
+    (installed || install) 7>&- 9>&-
     exec 7>&-
 }
 start() {

@@ -12,6 +12,5 @@ mod network;
 mod objects;
 mod plan;
 mod roles;
-mod scratch;
 mod takeover;
 mod world;
