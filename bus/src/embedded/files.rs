@@ -113,23 +113,6 @@ impl Files {
         self.write(|opened| opened.db.persist(mode).map_err(storage))
     }
 
-    /// Waits until what was written is on the disk. Appending goes on meanwhile: `fjall` syncs with its
-    /// journal locked, so the newest journal is synced beside it; the one before was when it was full.
-    pub(crate) fn sync(&self) -> Result<()> {
-        self.persist(PersistMode::Buffer)?;
-        self.write(|_| {
-            let synced = match super::mend::newest(&self.dir) {
-                Ok(Some(journal)) => std::fs::File::open(journal).and_then(|journal| journal.sync_data()),
-                other => other.map(drop),
-            };
-            match synced {
-                // Followed by another one and written out as tables in this very moment.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-                synced => synced.map_err(|error| storage(error.into())),
-            }
-        })
-    }
-
     /// Closes the files and opens them again; `settle` puts them in order before anybody else has them.
     /// Waits for whoever uses them.
     pub(crate) fn reopen(&self, settle: impl FnOnce(&Opened) -> Result<()>) -> Result<()> {

@@ -60,7 +60,7 @@ pub(crate) fn mend(dir: &Path) -> Result<()> {
 }
 
 /// The journal with the highest number.
-pub(super) fn newest(dir: &Path) -> io::Result<Option<PathBuf>> {
+fn newest(dir: &Path) -> io::Result<Option<PathBuf>> {
     let mut newest = None;
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();

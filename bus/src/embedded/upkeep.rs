@@ -70,5 +70,6 @@ fn round(bus: &EmbeddedBus) -> Result<()> {
     }
     // Cleared first: what is written meanwhile is for the next round. Without anything new it is still
     // asked, so that background work that failed is noticed.
-    if bus.dirty.swap(false, Ordering::Relaxed) { bus.files.sync() } else { bus.files.persist(PersistMode::Buffer) }
+    let mode = if bus.dirty.swap(false, Ordering::Relaxed) { PersistMode::SyncData } else { PersistMode::Buffer };
+    bus.files.persist(mode)
 }

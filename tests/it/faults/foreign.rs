@@ -62,11 +62,14 @@ fn a_signals_log_that_is_made_anew_is_decided_on_from_its_first_record() -> Resu
     })
 }
 
-/// Deletes a topic, which `reader` reads, and makes it again.
+/// Deletes a topic, which `reader` reads: crest says so, makes it again, and goes on.
 async fn gone_and_back(world: &Arc<World>, scene: &mut Scene<World>, topic: Topic, reader: &str) -> Result<()> {
+    let name = world.topics().name(topic.name());
     world.topics().delete(topic).await?;
-    world.says(reader, &format!("{} does not exist", world.topics().name(topic.name()))).await?;
+    world.says(reader, &format!("{name} does not exist")).await?;
     scene.watched().await?;
-    world.topics().create(topic, 4).await?;
+    wait_for("the topic to be there again", LIMIT, || async { world.topics().exists(topic).await })
+        .await
+        .with_context(|| world.log())?;
     scene.works().await
 }

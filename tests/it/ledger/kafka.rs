@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, anyhow, ensure};
 use crest_core::StreamId;
 use crest_core::topic::{Topic, group};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -84,12 +84,14 @@ impl Topics {
         deleted.into_iter().try_for_each(|one| one.map(drop).map_err(|(name, error)| anyhow!("{name}: {error}")))
     }
 
-    /// Creates a topic.
-    pub async fn create(&self, topic: Topic, partitions: i32) -> Result<()> {
-        let name = self.name(topic.name());
-        let topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
-        let created = self.admin()?.create_topics(&[topic], &AdminOptions::new()).await?;
-        created.into_iter().try_for_each(|one| one.map(drop).map_err(|(name, error)| anyhow!("{name}: {error}")))
+    /// Whether a topic exists.
+    pub async fn exists(&self, topic: Topic) -> Result<Option<()>> {
+        let (this, name) = (self.clone(), self.name(topic.name()));
+        let found = tokio::task::spawn_blocking(move || -> Result<bool> {
+            let metadata = this.consumer("ledger")?.fetch_metadata(None, LIMIT)?;
+            Ok(metadata.topics().iter().any(|topic| topic.name() == name && topic.error().is_none()))
+        });
+        Ok(found.await??.then_some(()))
     }
 
     fn client(&self) -> ClientConfig {

@@ -125,7 +125,7 @@ async fn a_broker_that_is_away_is_named_and_samples_are_dropped() {
     lines::start();
     let broker = Broker::start();
     let mut cluster = Cluster::on(&broker.address);
-    cluster.config.append_timeout = Span::secs(1);
+    cluster.config.append_timeout = Span::secs(3);
     let bus = cluster.open().await;
     bus.append(T, vec![record(T, "a", 1)]).await.unwrap();
     broker.stop();
