@@ -16,7 +16,7 @@ use crate::ledger::undisturbed::{self, Undisturbed};
 use crate::ledger::{self, Promised};
 use crate::publisher::Publisher;
 use crate::receiver::Receiver;
-use crate::server::Api;
+use crate::server::{Answer, Api};
 
 /// Until something happens that needs a start, a session and a clip, on a machine that does a lot else.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -115,13 +115,13 @@ impl<P: Place> Scene<P> {
         let at = jiff::Timestamp::now().to_string();
         let ids: Vec<String> = (0..5).map(|n| format!("{}-{n}", self.sent)).collect();
         let (chat, path) = (ledger::chat(&ids, &at), self.path("/chat"));
-        let answered = || async { Ok(Some(api.send(Method::POST, &path, Some(chat.clone())).await?)) };
+        let answered = || async { Ok(answer(api.send(Method::POST, &path, Some(chat.clone())).await?)) };
         let chat = wait_for("an answer to chat", LIMIT, answered).await?.status.is_success();
         if chat {
             self.promised.chat.extend(ids);
         }
         let path = self.path("/markers");
-        let answered = || async { Ok(Some(api.send(Method::POST, &path, Some(json!({ "at": at }))).await?)) };
+        let answered = || async { Ok(answer(api.send(Method::POST, &path, Some(json!({ "at": at }))).await?)) };
         let answer = wait_for("an answer to a mark", LIMIT, answered).await?;
         let mark = answer.status.is_success();
         if mark {
@@ -250,4 +250,9 @@ impl Ended {
         self.logs.segments_are_complete()?;
         ledger::clips_are_whole(&self.highlights, &self.undisturbed.ends)
     }
+}
+
+/// A process that starts has no answer yet.
+fn answer(answer: Answer) -> Option<Answer> {
+    (answer.json()["code"] != "not_ready").then_some(answer)
 }

@@ -13,8 +13,9 @@ use super::Shared;
 use super::build::{self, Built};
 use crate::{millis, now};
 
-/// How long a job is leased: longer than any cut takes.
-const LEASE: Duration = Duration::from_secs(120);
+/// How long a job is leased: longer than a cut takes. One that takes longer is begun again beside it, and what
+/// is done first counts.
+const LEASE: Duration = Duration::from_secs(60);
 /// How long a build under way may go on after the shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long after the end of a session its last fragment may turn up in the index, where it lies here

@@ -15,6 +15,9 @@ use super::broker::Broker;
 use super::{Cluster, figures, lines, raw};
 use crate::conformance::{Home, LIMIT, acknowledge_all, number, record, subscribe, take};
 
+/// The numbers that were read of each stream.
+type Seen = BTreeMap<String, Vec<u64>>;
+
 const T: Topic = Topic::Signals;
 /// A broker that starts takes some seconds, and all others that are built and tested at the same time.
 const LONG: Duration = Duration::from_secs(120);
@@ -63,7 +66,7 @@ async fn nothing_acknowledged_is_lost_when_the_broker_restarts() {
         .collect();
     let mut reader = subscribe(&*bus, T, "g", Start::Acknowledged).await;
     let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    let mut read_until = async |enough: &dyn Fn(&BTreeMap<String, Vec<u64>>) -> bool| {
+    let mut read_until = async |enough: &dyn Fn(&Seen) -> bool| {
         let reading = async {
             while !enough(&seen) {
                 match reader.next(100).await {

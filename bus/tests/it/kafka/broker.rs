@@ -66,14 +66,6 @@ fn run(what: &str, folder: &Path, settings: &[(&str, String)]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs a tool of Kafka; what it printed.
-pub fn tool(class: &str, arguments: &[&str]) -> String {
-    let output = Command::new(script()).arg("run").arg(class).args(arguments).output().unwrap();
-    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{class}: {out}{errors}");
-    out.into_owned()
-}
-
 /// The address of the broker that all tests share.
 pub fn shared() -> &'static str {
     static SHARED: OnceLock<String> = OnceLock::new();

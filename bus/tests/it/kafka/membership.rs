@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crest_core::bus::{Bus, Next, SharedBus, Start, Subscription};
+use crest_core::bus::{Next, SharedBus, Start, Subscription};
 use crest_core::topic::Topic;
 use crest_core::units::Span;
 
