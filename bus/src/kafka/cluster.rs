@@ -2,7 +2,7 @@
 
 use rdkafka::config::ClientConfig;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crest_core::instance::InstanceId;
@@ -19,8 +19,13 @@ const AROUND: u64 = 64 << 10;
 /// What the broker takes where a topic does not say.
 const USUAL_MAX: u64 = 1_048_588;
 
+/// How many buses this process has opened.
+static OPENED: AtomicU64 = AtomicU64::new(0);
+
 /// A cluster, and how this process speaks to it.
 pub(crate) struct Cluster {
+    /// Which of the buses that this process has opened it is.
+    pub(crate) number: u64,
     /// The addresses, for Kafka's libraries and for messages.
     pub(crate) brokers: String,
     pub(crate) config: KafkaConfig,
@@ -39,6 +44,7 @@ impl Cluster {
             return Err(Error::ours(format!("'{instance}' cannot be the id of a member of a group")));
         }
         Ok(Arc::new(Self {
+            number: OPENED.fetch_add(1, Ordering::Relaxed),
             brokers: addresses(brokers)?,
             names: Topic::ALL.iter().map(|topic| format!("{}{}", config.prefix, topic.name())).collect(),
             dead_letters: format!("{}{DEAD_LETTERS}", config.prefix),

@@ -264,7 +264,7 @@ impl Bus for KafkaBus {
         if let Err(error) = flushed {
             warn!("records still wait for the brokers: {error}");
         }
-        match timeout(patience, reader::none_leaving(None)).await {
+        match timeout(patience, reader::none_leaving_of(self.cluster.number)).await {
             Ok(()) => Ok(()),
             Err(_) => Err(Error::outside(format!(
                 "what was acknowledged last could not be told to the brokers at {} (bus.brokers)",

@@ -8,11 +8,18 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// The members of this process, by group and number; whether they are about to leave.
-static MEMBERS: Mutex<BTreeMap<(String, usize), bool>> = Mutex::new(BTreeMap::new());
+/// The members of this process, by group and number.
+static MEMBERS: Mutex<BTreeMap<(String, usize), Member>> = Mutex::new(BTreeMap::new());
 static LEFT: Notify = Notify::const_new();
 
-fn members() -> MutexGuard<'static, BTreeMap<(String, usize), bool>> {
+#[derive(Clone, Copy)]
+struct Member {
+    /// The bus it is of: [`Cluster::number`](super::super::cluster::Cluster::number).
+    bus: u64,
+    leaving: bool,
+}
+
+fn members() -> MutexGuard<'static, BTreeMap<(String, usize), Member>> {
     MEMBERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -21,11 +28,11 @@ pub(crate) struct Seat(String, usize);
 
 impl Seat {
     /// The first free one in the group. One that is about to be free is waited for so long.
-    pub(crate) async fn take(group: &str, patience: Duration) -> Self {
-        let _ = timeout(patience, none_leaving(Some(group))).await;
+    pub(crate) async fn take(bus: u64, group: &str, patience: Duration) -> Self {
+        let _ = timeout(patience, none_leaving(|name, _| name == group)).await;
         let mut all = members();
         let free = (0..).find(|number| !all.contains_key(&(group.to_owned(), *number))).unwrap_or_default();
-        all.insert((group.to_owned(), free), false);
+        all.insert((group.to_owned(), free), Member { bus, leaving: false });
         Self(group.to_owned(), free)
     }
 
@@ -36,7 +43,9 @@ impl Seat {
 
     /// It is about to leave.
     pub(crate) fn leaving(&self) {
-        members().insert((self.0.clone(), self.1), true);
+        if let Some(member) = members().get_mut(&(self.0.clone(), self.1)) {
+            member.leaving = true;
+        }
     }
 }
 
@@ -47,13 +56,16 @@ impl Drop for Seat {
     }
 }
 
-/// Waits until no member of the group, or of any, is about to leave.
-pub(crate) async fn none_leaving(group: Option<&str>) {
+/// Waits until no member of a bus is about to leave. Those of another may wait for brokers that are away.
+pub(crate) async fn none_leaving_of(bus: u64) {
+    none_leaving(|_, member| member.bus == bus).await;
+}
+
+async fn none_leaving(of: impl Fn(&str, Member) -> bool) {
     loop {
         let mut left = std::pin::pin!(LEFT.notified());
         left.as_mut().enable();
-        let of = |name: &str| group.is_none_or(|group| group == name);
-        if !members().iter().any(|((name, _), leaving)| *leaving && of(name)) {
+        if !members().iter().any(|((name, _), member)| member.leaving && of(name, *member)) {
             return;
         }
         left.await;

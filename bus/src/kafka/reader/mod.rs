@@ -24,7 +24,7 @@ use members::Seat;
 use subscription::Reader;
 use thread::Thread;
 
-pub(crate) use members::none_leaving;
+pub(crate) use members::none_leaving_of;
 pub(crate) use state::{Shared, State};
 
 /// How long it is waited before the brokers are asked again.
@@ -43,7 +43,7 @@ pub(crate) async fn open(
     let most = usize::try_from(cluster.config.prefetch_bytes.as_u64() / 2).unwrap_or(usize::MAX);
     let shared = Arc::new(Shared::new(cluster.clone(), topic, group, start, most));
     let name = format!("{} {} {}", cluster.brokers, cluster.group(topic, group), cluster.member(topic, 0));
-    let seat = Arc::new(Seat::take(&name, cluster.config.request_timeout.0).await);
+    let seat = Arc::new(Seat::take(cluster.number, &name, cluster.config.request_timeout.0).await);
     let (joining, taken) = (shared.clone(), seat.clone());
     // Makes threads, and asks the brokers where a latest begins.
     let connect = move || {
