@@ -7,7 +7,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
@@ -26,6 +26,10 @@ pub(crate) struct Group {
     watch: Watch,
     /// How often anything was called: polling that returns nothing may have done something.
     called: AtomicU64,
+    /// Whether the group has let this member in since it joined or lost what it had, be it with nothing to read.
+    inside: AtomicBool,
+    /// Whether another client reads instead: what happens to this one concerns nobody any more.
+    retired: AtomicBool,
     /// What the brokers were told last, and when.
     sent: Mutex<Option<(Offsets, Instant)>>,
 }
@@ -41,7 +45,22 @@ const ANSWER: Duration = Duration::from_secs(1);
 impl Group {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let watch = Watch::new(shared.cluster.clone());
-        Self { shared, watch, called: AtomicU64::new(0), sent: Mutex::default() }
+        Self {
+            shared,
+            watch,
+            called: AtomicU64::new(0),
+            inside: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            sent: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn inside(&self) -> bool {
+        self.inside.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn called(&self) -> u64 {
@@ -114,6 +133,7 @@ impl Group {
     }
 
     fn assigned(&self, consumer: &Client, partitions: &[Partition]) {
+        self.inside.store(true, Ordering::Relaxed);
         let mut state = self.shared.lock();
         for partition in partitions {
             state.give(*partition);
@@ -128,6 +148,9 @@ impl Group {
 
     fn revoked(&self, consumer: &Client, partitions: &[Partition]) {
         let lost = consumer.assignment_lost();
+        if lost {
+            self.inside.store(false, Ordering::Relaxed);
+        }
         let mut state = self.shared.lock();
         let stalled = state.left;
         let fetched: Vec<Partition> =
@@ -245,6 +268,9 @@ impl ConsumerContext for Group {
         let elements = partitions.elements();
         let partitions: Vec<Partition> =
             elements.iter().filter_map(|element| Partition::try_from(element.partition()).ok()).collect();
+        if self.retired.load(Ordering::Relaxed) {
+            return self.give_back(consumer, &partitions);
+        }
         if !partitions.is_empty() {
             metrics::rebalanced(&self.shared);
         }

@@ -19,6 +19,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
@@ -93,6 +94,8 @@ pub(crate) struct Thread {
     commit_at: Instant,
     try_at: Instant,
     failing_since: Option<Instant>,
+    /// Since when the brokers answer and the group does not let this member in.
+    outside_since: Option<Instant>,
     /// Since when the brokers do not know the topic, and when that is looked at again.
     unknown_since: Option<Instant>,
     look_at: Instant,
@@ -119,6 +122,7 @@ impl Thread {
             commit_at: now,
             try_at: now,
             failing_since: None,
+            outside_since: None,
             unknown_since: None,
             look_at: now,
             tell_at: now,
@@ -164,11 +168,7 @@ impl Thread {
             match client.take() {
                 Some(connected) => {
                     let Some(why) = self.read(&connected) else { return self.close(connected) };
-                    warn!(
-                        topic = self.shared.topic.name(),
-                        group = self.shared.group,
-                        "reading begins anew after an error of the brokers: {why}"
-                    );
+                    warn!(topic = self.shared.topic.name(), group = self.shared.group, "reading begins anew: {why}");
                     self.lose(connected);
                 }
                 None => match Self::connect(&self.shared, &self.seat) {
@@ -192,12 +192,33 @@ impl Thread {
                 return None;
             }
             self.look_after(client);
+            if let Some(why) = self.kept_out(client) {
+                return Some(why);
+            }
             match self.poll(client) {
                 Polled::More => {}
                 Polled::Idle => self.sleep(),
                 Polled::Dead(why) => return Some(why),
             }
         }
+    }
+
+    /// Why it is better to join anew, with another client. Kafka's library, having lost what it had while the
+    /// brokers were silent, was seen to wait for ever for what does not come.
+    fn kept_out(&mut self, client: &Client) -> Option<String> {
+        let cluster = &self.shared.cluster;
+        if client.context().inside() || cluster.away.load(Ordering::Relaxed) || self.shared.lock().left {
+            self.outside_since = None;
+            return None;
+        }
+        // Members hear of a rebalance with a heartbeat, and have so long to finish what they were handed.
+        let patience = cluster.config.session_timeout.0 * 2 + cluster.config.handover.0;
+        let since = self.outside_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < patience {
+            return None;
+        }
+        self.outside_since = None;
+        Some(format!("the brokers answer, and the group has not let this process in for {} s", patience.as_secs()))
     }
 
     fn sleep(&self) {
@@ -609,7 +630,12 @@ impl Thread {
         self.reading.clear();
         self.batch.clear();
         self.paused = false;
-        drop(client);
+        // Leaving may take as long as whatever went wrong.
+        client.context().retire();
+        let leaving = std::thread::Builder::new().name("kafka leaving".to_owned()).spawn(move || drop(client));
+        if let Err(error) = leaving {
+            warn!("no thread can be made to leave a group: {error}");
+        }
     }
 
     /// The subscription was dropped.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tracing::Level;
 
-use crest_core::bus::{Bus, Next, SharedBus, Start};
+use crest_core::bus::{Bus, Next, SharedBus, Start, Subscription};
 use crest_core::topic::Topic;
 use crest_core::units::Span;
 use crest_core::{Fault, StreamId};
@@ -21,6 +21,8 @@ type Seen = BTreeMap<String, Vec<u64>>;
 const T: Topic = Topic::Signals;
 /// A broker that starts takes some seconds, and all others that are built and tested at the same time.
 const LONG: Duration = Duration::from_secs(120);
+
+const GROUPS: usize = 8;
 
 /// Appends until it works, and counts how often it did not.
 async fn append_again(bus: &SharedBus, key: &str, n: u64, failures: &AtomicU64) {
@@ -120,6 +122,64 @@ async fn nothing_acknowledged_is_lost_when_the_broker_restarts() {
             last = *n;
         }
     }
+}
+
+/// Reads, and acknowledges each batch, until a record with a number this high comes.
+async fn read_until(reader: &mut Box<dyn Subscription>, number_at_least: u64) {
+    loop {
+        match reader.next(100).await {
+            Ok(Next::Records(records)) => {
+                acknowledge_all(reader, &records).await;
+                if records.iter().any(|received| number(received) >= number_at_least) {
+                    return;
+                }
+            }
+            Ok(_) => {}
+            Err(error) => assert!(error.retryable, "{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_come_back_from_a_broker_that_said_nothing_for_longer_than_their_sessions() {
+    lines::start();
+    let broker = Broker::start();
+    let mut cluster = Cluster::on(&broker.address);
+    cluster.config.append_timeout = Span::secs(3);
+    let bus: SharedBus = cluster.open().await;
+    let mut readers = Vec::new();
+    for group in 0..GROUPS {
+        readers.push(subscribe(&*bus, T, &format!("g{group}"), Start::Acknowledged).await);
+    }
+    let (written, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let writer = {
+        let (bus, written, over) = (bus.clone(), written.clone(), over.clone());
+        tokio::spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                let n = written.fetch_add(1, Ordering::Relaxed);
+                append_again(&bus, &format!("stream_{}", n % 7), n, &AtomicU64::new(0)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+    };
+    let all_read = async |readers: &mut Vec<_>, at_least: u64| {
+        let each = readers.iter_mut().map(|reader| read_until(reader, at_least));
+        if tokio::time::timeout(LONG, futures::future::join_all(each)).await.is_err() {
+            panic!("not all go on; said: {:#?}", lines::with(&[]));
+        }
+    };
+    all_read(&mut readers, 100).await;
+    // While records are acknowledged.
+    let going = async { all_read(&mut readers, u64::MAX).await };
+    let _ = tokio::time::timeout(Duration::from_millis(700), going).await;
+    broker.signal("STOP");
+    let silent = async { all_read(&mut readers, u64::MAX).await };
+    let _ = tokio::time::timeout(cluster.config.session_timeout.0 * 4, silent).await;
+    broker.signal("CONT");
+    let then = written.load(Ordering::Relaxed);
+    all_read(&mut readers, then + 10).await;
+    over.store(true, Ordering::Relaxed);
+    writer.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

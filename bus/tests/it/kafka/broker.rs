@@ -39,6 +39,13 @@ impl Broker {
         run("stop", self.folder.path(), &[]);
     }
 
+    /// Sends it a signal: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).unwrap();
+        let pid = pid.split_whitespace().next().unwrap();
+        assert!(Command::new("kill").args([&format!("-{name}"), pid]).status().unwrap().success());
+    }
+
     /// Starts it again, at the same address.
     pub fn start_again(&self) {
         assert_eq!(value(&run("start", self.folder.path(), &[]), "brokers"), self.address);
