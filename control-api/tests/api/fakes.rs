@@ -181,6 +181,9 @@ impl Jobs for MemoryStore {
     async fn lease_job(&self, _: JobKind, _: WallTime, _: WallTime) -> Result<Option<Job>> {
         unused()
     }
+    async fn renew_job(&self, _: &Job, _: WallTime) -> Result<bool> {
+        unused()
+    }
     async fn requeue_job(&self, _: &Job, _: WallTime, _: &str, _: bool) -> Result<()> {
         unused()
     }

@@ -14,7 +14,7 @@ use crest_core::{Error, Fault, MediaTime, Result, WallTime, object};
 use super::Shared;
 use super::scratch::{self, Scratch};
 
-/// How long fetching media, and storing the thumbnail and the clip, may take each: all of it less than a lease.
+/// How long fetching media, and storing the thumbnail and the clip, may take each.
 const TRANSFER: Duration = Duration::from_secs(30);
 
 /// What building came to.

@@ -1,6 +1,7 @@
 //! Final highlights become clips and thumbnails.
 
 mod build;
+mod lease;
 mod progress;
 mod reach;
 mod scratch;

@@ -5,17 +5,15 @@ use std::time::{Duration, Instant};
 
 use crest_core::crash::{Stage, around};
 use crest_core::highlight::{HighlightState, StoredHighlight};
-use crest_core::job::{Job, JobKind};
-use crest_core::{Error, HighlightId, Result};
+use crest_core::job::JobKind;
+use crest_core::{Error, HighlightId, Result, WallTime};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::build::{self, Built};
+use super::lease::{self, Leased};
 use crate::{millis, now};
 
-/// How long a job is leased: longer than a cut takes. One that takes longer is begun again beside it, and what
-/// is done first counts.
-const LEASE: Duration = Duration::from_secs(60);
 /// How long a build under way may go on after the shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long after the end of a session its last fragment may turn up in the index, where it lies here
@@ -49,9 +47,9 @@ impl Worker {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             let at = now();
-            let leased = self.shared.store.lease_job(JobKind::Clip, at, at.plus_millis(millis(LEASE))).await;
+            let leased = self.shared.store.lease_job(JobKind::Clip, at, lease::until(at)).await;
             match leased {
-                Ok(Some(job)) => self.process(&job, &shutdown).await,
+                Ok(Some(job)) => self.process(&Leased::new(job), &shutdown).await,
                 Ok(None) => self.pause(&shutdown).await,
                 Err(error) => {
                     self.complain(None, &error, "clip jobs cannot be leased; trying again");
@@ -68,16 +66,19 @@ impl Worker {
         }
     }
 
-    async fn process(&self, job: &Job, shutdown: &CancellationToken) {
+    async fn process(&self, job: &Leased, shutdown: &CancellationToken) {
         let deadline = async {
             shutdown.cancelled().await;
             tokio::time::sleep(DRAIN).await;
         };
         let done = tokio::select! {
-            done = self.work(job) => done,
-            () = deadline => {
-                self.shared.store.requeue_job(job, now(), "crest stopped while it ran", false).await.map(|()| None)
-            }
+            done = self.work(job) => Some(done),
+            never = job.keep(&*self.shared.store) => match never {},
+            () = deadline => None,
+        };
+        let done = match done {
+            Some(done) => done,
+            None => self.back(job, now(), "crest stopped while it ran", false).await,
         };
         match done {
             Ok(Some(outcome)) => {
@@ -90,7 +91,7 @@ impl Worker {
         }
     }
 
-    async fn work(&self, job: &Job) -> Result<Outcome> {
+    async fn work(&self, job: &Leased) -> Result<Outcome> {
         let Shared { store, links, .. } = &*self.shared;
         let stored = match self.wanted(job).await {
             Ok(Ok(stored)) => stored,
@@ -101,7 +102,7 @@ impl Worker {
             Ok(false) => {}
             Ok(true) => {
                 let at = now().plus_millis(millis(self.shared.config.poll.0));
-                return store.requeue_job(job, at, "waits for media to be stored", false).await.map(|()| None);
+                return self.back(job, at, "waits for media to be stored", false).await;
             }
             Err(error) => return self.again(job, &error).await,
         }
@@ -123,13 +124,13 @@ impl Worker {
             Ok(Built::Impossible(reason)) => self.fail(job, &stored, &reason).await,
             Ok(Built::NoRoom(reason)) => {
                 metrics::counter!("crest_clips_postponed_total", "cause" => "disk_reserve").increment(1);
-                store.requeue_job(job, now().plus_millis(millis(ROOM)), &reason, false).await.map(|()| None)
+                self.back(job, now().plus_millis(millis(ROOM)), &reason, false).await
             }
             Ok(Built::Away(error)) => {
                 self.shared.reach.lost();
                 self.complain(Some(job), &error, "the storage cannot be used; a clip waits for it");
                 metrics::counter!("crest_clips_postponed_total", "cause" => "storage").increment(1);
-                store.requeue_job(job, now().plus_millis(millis(AWAY)), &error.message, false).await.map(|()| None)
+                self.back(job, now().plus_millis(millis(AWAY)), &error.message, false).await
             }
             Err(error) => {
                 let failures = self.shared.progress.failed(&job.id, now());
@@ -144,7 +145,7 @@ impl Worker {
     }
 
     /// The highlight, or why no clip of it is wanted.
-    async fn wanted(&self, job: &Job) -> Result<Result<StoredHighlight, &'static str>> {
+    async fn wanted(&self, job: &Leased) -> Result<Result<StoredHighlight, &'static str>> {
         let id = HighlightId::from_raw(job.subject.clone());
         Ok(match self.shared.store.highlight(&job.organization_id, &id).await? {
             None => Err("the highlight is not there any more"),
@@ -158,7 +159,7 @@ impl Worker {
     }
 
     /// Whether media that the clip shows is still to be stored.
-    async fn must_wait(&self, job: &Job, stored: &StoredHighlight) -> Result<bool> {
+    async fn must_wait(&self, job: &Leased, stored: &StoredHighlight) -> Result<bool> {
         let Shared { store, objects, config, progress, reach, .. } = &*self.shared;
         let (stream, session) = (&stored.highlight.stream_id, stored.highlight.session);
         let (_, to) = build::stretch(&self.shared, stored);
@@ -186,18 +187,19 @@ impl Worker {
         Ok(false)
     }
 
-    async fn fail(&self, job: &Job, stored: &StoredHighlight, reason: &str) -> Result<Outcome> {
+    async fn fail(&self, job: &Leased, stored: &StoredHighlight, reason: &str) -> Result<Outcome> {
         tracing::warn!(highlight_id = job.subject, stream_id = %stored.highlight.stream_id, reason, "a clip was given up");
         let mut event = build::failed(stored, reason, &self.shared.links, now());
         event.trace = job.trace;
-        match self.shared.store.fail_clip(job, reason, &event).await {
+        let failed = self.shared.store.fail_clip(&*job.held().await, reason, &event).await;
+        match failed {
             Ok(()) => Ok(Some("failed")),
             Err(error) => self.overtaken(job, error).await,
         }
     }
 
     /// The outcome was not accepted: the highlight changed meanwhile, or the store is away.
-    async fn overtaken(&self, job: &Job, error: Error) -> Result<Outcome> {
+    async fn overtaken(&self, job: &Leased, error: Error) -> Result<Outcome> {
         if error.retryable {
             return self.again(job, &error).await;
         }
@@ -205,18 +207,22 @@ impl Worker {
     }
 
     /// The store failed: no fault of the clip.
-    async fn again(&self, job: &Job, error: &Error) -> Result<Outcome> {
+    async fn again(&self, job: &Leased, error: &Error) -> Result<Outcome> {
         self.complain(Some(job), error, "the store does not answer a clip job; trying again");
         let at = now().plus_millis(millis(AGAIN));
-        self.shared.store.requeue_job(job, at, &error.message, false).await.map(|()| None)
+        self.back(job, at, &error.message, false).await
     }
 
-    async fn put_back(&self, job: &Job, failures: u32, error: &Error) -> Result<Outcome> {
+    async fn put_back(&self, job: &Leased, failures: u32, error: &Error) -> Result<Outcome> {
         let at = now().plus_millis(millis(AGAIN.saturating_mul(failures)));
-        self.shared.store.requeue_job(job, at, &error.message, true).await.map(|()| None)
+        self.back(job, at, &error.message, true).await
     }
 
-    fn complain(&self, job: Option<&Job>, error: &Error, what: &'static str) {
+    async fn back(&self, job: &Leased, at: WallTime, reason: &str, attempted: bool) -> Result<Outcome> {
+        self.shared.store.requeue_job(&*job.held().await, at, reason, attempted).await.map(|()| None)
+    }
+
+    fn complain(&self, job: Option<&Leased>, error: &Error, what: &'static str) {
         tracing::warn!(highlight_id = job.map(|job| job.subject.as_str()), %error, "{what}");
     }
 }

@@ -225,6 +225,17 @@ impl Jobs for Memory {
             Some(row.value.0.clone())
         })
     }
+    async fn renew_job(&self, job: &Job, until: WallTime) -> Result<bool> {
+        self.call(|state| {
+            let row = state.job(&job.id);
+            let mine = matches!(row.value.1, JobState::Running) && row.leased_until == job.leased_until;
+            if mine {
+                row.leased_until = until;
+                row.value.0.leased_until = until;
+            }
+            mine
+        })
+    }
     async fn requeue_job(&self, job: &Job, at: WallTime, reason: &str, attempted: bool) -> Result<()> {
         self.call(|state| {
             state.job(&job.id).due = at;

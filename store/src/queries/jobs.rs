@@ -158,6 +158,20 @@ impl Jobs for DbStore {
         })
     }
 
+    async fn renew_job(&self, job: &Job, until: WallTime) -> Result<bool> {
+        change!(self, "renew_job", Whose::Of(&job.organization_id), |tx| {
+            let renewed = sqlx::query(
+                "UPDATE jobs SET leased_until = $1 WHERE id = $2 AND state = 'running' AND leased_until = $3",
+            )
+            .bind(until.0)
+            .bind(job.id.as_str())
+            .bind(job.leased_until.0)
+            .execute(&mut **tx)
+            .await?;
+            Ok(renewed.rows_affected() > 0)
+        })
+    }
+
     async fn requeue_job(&self, job: &Job, at: WallTime, reason: &str, attempted: bool) -> Result<()> {
         change!(self, "requeue_job", Whose::Of(&job.organization_id), |tx| {
             let lease = Some(job.leased_until);

@@ -281,6 +281,7 @@ impl Highlights for MemoryStore {
 #[rustfmt::skip]
 impl Jobs for MemoryStore {
     async fn lease_job(&self, _: JobKind, _: WallTime, _: WallTime) -> Result<Option<Job>> { Err(unused()) }
+    async fn renew_job(&self, _: &Job, _: WallTime) -> Result<bool> { Err(unused()) }
     async fn requeue_job(&self, _: &Job, _: WallTime, _: &str, _: bool) -> Result<()> { Err(unused()) }
     async fn finish_clip(&self, _: &Job, _: &ClipResult, _: &Event) -> Result<()> { Err(unused()) }
     async fn fail_clip(&self, _: &Job, _: &str, _: &Event) -> Result<()> { Err(unused()) }

@@ -50,6 +50,22 @@ async fn a_job_comes_back_when_its_lease_runs_out() {
 }
 
 #[tokio::test]
+async fn a_job_that_is_worked_on_is_leased_for_longer() {
+    let world = with_a_job().await;
+    let job = lease(&world, NOW).await.unwrap();
+    let later = NOW.plus_millis(3 * LEASE_MS);
+    assert!(world.store.renew_job(&job, later).await.unwrap());
+    assert_eq!(lease(&world, NOW.plus_millis(LEASE_MS)).await, None);
+    // The lease that it was is over: it is known by its end.
+    assert!(!world.store.renew_job(&job, later.plus_millis(1)).await.unwrap());
+    let job = Job { leased_until: later, ..job };
+    let other = lease(&world, later).await.unwrap();
+    assert!(!world.store.renew_job(&job, later.plus_millis(1)).await.unwrap(), "another worker has it");
+    world.store.finish_clip(&other, &result("a.mp4"), &ended(&world, EventType::HighlightReady, 3)).await.unwrap();
+    assert!(!world.store.renew_job(&other, later.plus_millis(1)).await.unwrap(), "it is done");
+}
+
+#[tokio::test]
 async fn a_job_put_back_waits_for_its_time() {
     let world = with_a_job().await;
     let job = lease(&world, NOW).await.unwrap();
