@@ -18,6 +18,10 @@ fn of_two_processes_that_believe_they_own_a_partition_one_decides() -> Result<()
         let world = World::with(plan).await?;
         let mut scene = Scene::new(Arc::clone(&world), "28").await?;
         scene.live().await?;
+        // Each has its half of the four partitions: none moves any more.
+        for process in BOTH {
+            world.reaches(process, "crest_bus_partitions", |held| held == 2.0).await?;
+        }
         let old = decider(&mut scene, &BOTH).await?;
         let new = BOTH.into_iter().find(|process| *process != old).context("no other")?;
 

@@ -117,6 +117,12 @@ impl World {
         wait_for(&format!("{process} to say '{what}'"), LIMIT, said).await.with_context(|| self.log())
     }
 
+    /// Waits until any process says so in its log.
+    pub async fn hears(&self, what: &str) -> Result<()> {
+        let said = || async { Ok(self.cluster.log().contains(what).then_some(())) };
+        wait_for(&format!("a process to say '{what}'"), LIMIT, said).await.with_context(|| self.log())
+    }
+
     /// How often a process said something in its log.
     pub fn said(&self, process: &str, what: &str) -> usize {
         self.cluster.log_of(process).matches(what).count()
