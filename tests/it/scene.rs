@@ -211,7 +211,8 @@ impl<P: Place> Scene<P> {
         let highlights = self.paid().await?;
         let logs = place.stop().await?;
         self.tell("crest has stopped");
-        let undisturbed = undisturbed::compare(&logs, &self.promised, &highlights, &self.receiver, &place.base())?;
+        let undisturbed = undisturbed::compare(&logs, &self.promised, &highlights, &self.receiver, &place.base())
+            .with_context(|| place.log())?;
         Ok(Ended { highlights, logs, undisturbed })
     }
 
