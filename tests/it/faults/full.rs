@@ -19,7 +19,10 @@ fn a_broker_without_room_is_waited_for() -> Result<()> {
     run(async {
         let disk = SmallDisk::mount(256 << 20)?;
         let folder = disk.data().join("topics").display().to_string();
-        let kafka = [("KAFKA_LOG_DIR", folder.as_str())];
+        // A broker writes its index through a memory map. Where the disk has no page left for that, it fails in the
+        // middle of an append, goes on, and at its next start cuts off what it had acknowledged. That is no fault of
+        // crest's, and its logs could not be compared: so it writes no index here.
+        let kafka = [("KAFKA_LOG_DIR", folder.as_str()), ("KAFKA_SETTINGS", "log.index.interval.bytes=1073741824")];
         let world = World::with(Plan { processes: &ROLES, kafka: Some(&kafka), ..Plan::default() }).await?;
         let mut scene = Scene::new(Arc::clone(&world), "28").await?;
         scene.live().await?;
