@@ -46,9 +46,11 @@ lint: ## formatting and clippy
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-bench: ## the benchmarks, in their short form
-	@scripts/setup.sh run
+bench: ## the benchmarks, in their short form; ARGS are those of the first
+	@scripts/setup.sh all
 	cargo bench --profile demo --bench soak $(if $(ARGS),-- $(ARGS))
+	cargo bench --bench bus -- --records 100000 --rounds 1 --backlog 50000 --seconds 30
+	cargo bench --workspace --bench signals
 
 fuzz: ## the parsers of outside bytes; TARGET=name for one of them, SECONDS=60 for each
 	@scripts/fuzz.sh build
