@@ -59,25 +59,44 @@ async fn applied(connection: &mut PgConnection) -> Result<BTreeMap<i64, Vec<u8>>
     rows.and_then(|rows| rows.iter().map(pair).collect()).map_err(|error| at_start(&error))
 }
 
-/// Fails where a table of tenants is open to whoever asks: somebody has switched its policies off.
+/// The tables of tenants.
+const OF_TENANTS: &str = "FROM pg_class t JOIN pg_attribute c ON c.attrelid = t.oid \
+     WHERE t.relkind = 'r' AND t.relnamespace = current_schema()::regnamespace \
+     AND c.attname = 'organization_id' AND NOT c.attisdropped";
+
+/// Fails where a table of tenants is open to whoever asks: somebody has switched its policies off, or made
+/// one that lets this role see more.
 pub(super) async fn check_policies(connection: &mut PgConnection) -> Result<()> {
-    let open: Vec<String> = sqlx::query_scalar(
-        "SELECT t.relname::text FROM pg_class t JOIN pg_attribute c ON c.attrelid = t.oid \
-         WHERE t.relkind = 'r' AND t.relnamespace = current_schema()::regnamespace \
-         AND c.attname = 'organization_id' AND NOT c.attisdropped \
-         AND NOT (t.relrowsecurity AND t.relforcerowsecurity) ORDER BY 1",
-    )
-    .fetch_all(connection)
-    .await
-    .map_err(|error| at_start(&error))?;
-    match open.first() {
-        None => Ok(()),
-        Some(table) => Err(Error::user(format!(
+    let off =
+        format!("SELECT t.relname::text {OF_TENANTS} AND NOT (t.relrowsecurity AND t.relforcerowsecurity) ORDER BY 1");
+    let off = names(connection, &off).await?;
+    if let Some(table) = off.first() {
+        return Err(Error::user(format!(
             "row-level security is off for {}, so PostgreSQL would not keep tenants apart; as the tables' owner: \
              ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
-            open.join(", ")
+            off.join(", ")
+        )));
+    }
+    // What any permissive policy lets through can be seen. One for another role concerns that role.
+    let foreign = format!(
+        "SELECT format('DROP POLICY %I ON %I', p.polname, t.relname) FROM pg_policy p JOIN \
+         (SELECT t.oid, t.relname {OF_TENANTS}) t ON p.polrelid = t.oid \
+         WHERE p.polpermissive AND p.polname <> 'tenants' AND EXISTS \
+         (SELECT FROM unnest(p.polroles) role WHERE role = 0 OR pg_has_role(role, 'MEMBER')) ORDER BY 1"
+    );
+    match names(connection, &foreign).await?.as_slice() {
+        [] => Ok(()),
+        drop => Err(Error::user(format!(
+            "policies that crest did not make open its tables, so PostgreSQL would not keep tenants apart; make them for \
+             other roles only, or: {}",
+            drop.join("; ")
         ))),
     }
+}
+
+async fn names(connection: &mut PgConnection, query: &str) -> Result<Vec<String>> {
+    let query = sqlx::query_scalar(sqlx::AssertSqlSafe(query.to_owned()));
+    query.fetch_all(connection).await.map_err(|error| at_start(&error))
 }
 
 fn newer(version: i64) -> Error {

@@ -219,3 +219,22 @@ async fn a_table_whose_policy_was_switched_off_is_refused() {
         assert!(error.message.contains("streams"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_policy_that_opens_a_table_is_refused_and_one_for_another_role_is_not() {
+    let world = World::new().await;
+    let (mut raw, reader) = (world.home.raw().await, format!("{}_reader", world.home.database.name));
+    run(&mut Server::shared().admin().await, &format!("CREATE ROLE {reader}")).await.unwrap();
+    run(&mut raw, &format!("CREATE POLICY reports ON streams FOR SELECT TO {reader} USING (true)")).await.unwrap();
+    PostgresStore::open(&world.home.config()).await.unwrap();
+    run(&mut raw, "CREATE POLICY everybody ON streams USING (true)").await.unwrap();
+    let error = PostgresStore::open(&world.home.config()).await.unwrap_err();
+    assert_eq!((error.fault, error.retryable), (Fault::User, false));
+    assert!(
+        error.message.contains("DROP POLICY everybody ON streams") && !error.message.contains("reports"),
+        "{error}"
+    );
+    run(&mut raw, "DROP POLICY everybody ON streams").await.unwrap();
+    run(&mut raw, "DROP POLICY reports ON streams").await.unwrap();
+    run(&mut Server::shared().admin().await, &format!("DROP ROLE {reader}")).await.unwrap();
+}
