@@ -34,6 +34,8 @@ pub(super) struct PartitionFusion {
     pub(super) streams: BTreeMap<StreamId, Running>,
     assigned: Assigned,
     resume: Resume,
+    /// From where reading was asked to begin.
+    from: u64,
 }
 
 /// What follows from some records.
@@ -51,7 +53,7 @@ impl PartitionFusion {
         let Claimed { claim, snapshots, offset } = claimed;
         let (streams, resume) = restore_all(snapshots, offset, &assigned);
         let from = resume.from(&assigned);
-        (Self { claim, streams, assigned, resume }, from)
+        (Self { claim, streams, assigned, resume, from }, from)
     }
 
     /// What the bus said of the partition.
@@ -63,6 +65,9 @@ impl PartitionFusion {
     pub(super) fn apply(&mut self, items: &[Received], links: &Links, now: WallTime) -> anyhow::Result<Applied> {
         let mut commit = FusionCommit::new(self.claim);
         let mut unreadable = Vec::new();
+        if items.iter().any(|item| item.position.offset < self.from) {
+            self.begin_anew();
+        }
         for (index, item) in items.iter().enumerate() {
             if let Err(error) = self.apply_one(item, links, now, &mut commit) {
                 unreadable.push((index, error.message));
@@ -73,6 +78,21 @@ impl PartitionFusion {
         }
         let any = !commit.decisions.is_empty() || !commit.snapshots.is_empty() || !commit.finished.is_empty();
         Ok(Applied { commit: any.then_some(commit), unreadable })
+    }
+
+    /// What is read lies before what was asked for: the topic was made anew, and its offsets begin again. What was
+    /// committed of the old ones says nothing of them; what the streams remember stays, and is kept again with
+    /// the first commit, so that no old offset is taken for a new one later.
+    fn begin_anew(&mut self) {
+        tracing::warn!(
+            partition = self.claim.partition,
+            asked = self.from,
+            "the signals log is shorter than what was committed from it: it was made anew, and is read from its first record"
+        );
+        (self.from, self.resume) = (0, Resume::default());
+        for running in self.streams.values_mut() {
+            (running.offset, running.since_snapshot) = (None, SNAPSHOT_EVERY);
+        }
     }
 
     fn apply_one(&mut self, item: &Received, links: &Links, now: WallTime, commit: &mut FusionCommit) -> Result<()> {
@@ -129,7 +149,9 @@ impl PartitionFusion {
             // With a decision, and with the end of a session, goes the state that it left.
             let now = decided.contains(stream) || !running.fusion.is_open();
             let due = running.since_snapshot >= SNAPSHOT_EVERY || (now && running.since_snapshot > 0);
-            if let (true, Some(offset)) = (due, running.offset) {
+            if due {
+                // Of a log that was made anew it may have none up to here.
+                let offset = running.offset.unwrap_or(last);
                 let state = running.fusion.snapshot()?;
                 snapshots.push(Snapshot { stream_id: stream.clone(), offset, version: STATE_VERSION, state });
                 (running.since_snapshot, running.unsaved_from) = (0, None);

@@ -58,25 +58,14 @@ pub(super) fn restore_all(
             }
         }
     }
-    match committed {
-        Some(offset) if offset >= assigned.end => {
-            // The topic was made anew: its offsets begin again, and what was committed of the old ones says
-            // nothing of them. What the streams remember stays.
-            tracing::warn!(
-                partition = assigned.partition,
-                committed = offset,
-                end = assigned.end,
-                "the signals log is shorter than what was committed from it: it was made anew, and is read from its first record"
-            );
-            resume = Resume::default();
-            streams.values_mut().for_each(|running: &mut Running| running.offset = None);
-        }
-        Some(offset) if assigned.first > offset.saturating_add(1) => tracing::error!(
+    if let Some(offset) = committed
+        && assigned.first > offset.saturating_add(1)
+    {
+        tracing::error!(
             partition = assigned.partition,
             missing = assigned.first - offset - 1,
             "records of the signals log were removed before fusion had read them; keep them longer (bus.kafka.retention)"
-        ),
-        _ => {}
+        );
     }
     (streams, resume)
 }
