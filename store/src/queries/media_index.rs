@@ -182,10 +182,14 @@ impl MediaIndex for DbStore {
 
     async fn forget_segment(&self, object: &str) -> Result<()> {
         change!(self, "forget_segment", Whose::All, |tx| {
-            sqlx::query(concat!("SELECT object FROM segments WHERE object = $1", lock_row!()))
+            let held = sqlx::query(concat!("SELECT object FROM segments WHERE object = $1", lock_row!()))
                 .bind(object)
                 .fetch_optional(&mut **tx)
                 .await?;
+            // One that is added just now is not held, and its fragments are not seen: it is another's to forget.
+            if held.is_none() {
+                return Ok(());
+            }
             for statement in ["DELETE FROM fragments WHERE object = $1", "DELETE FROM segments WHERE object = $1"] {
                 sqlx::query(statement).bind(object).execute(&mut **tx).await?;
             }
