@@ -256,7 +256,7 @@ pub trait Jobs: Send + Sync {
     /// Takes a job that is due, or whose worker's lease ran out, and leases it until `until`.
     async fn lease_job(&self, kind: JobKind, now: WallTime, until: WallTime) -> Result<Option<Job>>;
     /// Leases a job that is still worked on for longer, until `until`. `false`, and nothing changed, where
-    /// another worker has leased it since or it is over.
+    /// another worker has leased it since or it is over. May be repeated where its outcome is not known.
     async fn renew_job(&self, job: &Job, until: WallTime) -> Result<bool>;
     /// Puts a job back for `at`. Where nothing was attempted, because something is still waited for,
     /// the attempt is not counted. Nothing happens where another worker has leased it since.

@@ -15,12 +15,20 @@ use crate::{millis, now};
 
 /// How long a job is leased.
 const LEASE: Duration = Duration::from_secs(15);
-/// How often that is renewed: two renewals may fail before the job is another's.
-const RENEW: Duration = Duration::from_secs(5);
+/// What is left of it when it is renewed.
+const LEFT: Duration = Duration::from_secs(10);
+/// Pause after a renewal that failed.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// When a lease that begins now ends.
 pub(super) fn until(now: WallTime) -> WallTime {
     now.plus_millis(millis(LEASE))
+}
+
+/// How long until a lease is to be renewed.
+fn until_due(job: &Job) -> Duration {
+    let left = job.leased_until.0.saturating_sub(now().0);
+    Duration::from_millis(u64::try_from(left).unwrap_or(0)).saturating_sub(LEFT)
 }
 
 /// A job that this worker has leased.
@@ -38,17 +46,24 @@ impl Leased {
     /// Renews the lease until it is dropped, or the job is another's. That one cuts it again beside this one:
     /// what is done first counts.
     pub(super) async fn keep(&self, store: &dyn Store) -> Infallible {
+        // What was asked for and not answered may have been done all the same: it is asked for again.
+        let mut asked = None;
+        let mut pause = until_due(&self.job);
         loop {
-            tokio::time::sleep(RENEW).await;
+            tokio::time::sleep(pause).await;
             let mut held = self.held.lock().await;
-            let longer = until(now());
-            match store.renew_job(&held, longer).await {
-                Ok(true) => held.leased_until = longer,
+            let longer = *asked.get_or_insert_with(|| until(now()));
+            pause = match store.renew_job(&held, longer).await {
+                Ok(true) => {
+                    (held.leased_until, asked) = (longer, None);
+                    until_due(&held)
+                }
                 Ok(false) => break,
                 Err(error) => {
                     tracing::warn!(highlight_id = self.job.subject, %error, "the lease of a clip job cannot be renewed");
+                    AGAIN
                 }
-            }
+            };
         }
         pending().await
     }

@@ -161,10 +161,13 @@ impl Jobs for DbStore {
     async fn renew_job(&self, job: &Job, until: WallTime) -> Result<bool> {
         change!(self, "renew_job", Whose::Of(&job.organization_id), |tx| {
             let renewed = sqlx::query(
-                "UPDATE jobs SET leased_until = $1 WHERE id = $2 AND state = 'running' AND leased_until = $3",
+                // It may have been done before, and the answer lost.
+                "UPDATE jobs SET leased_until = $1 WHERE id = $2 AND state = 'running' AND attempt = $3 \
+                 AND leased_until IN ($4, $1)",
             )
             .bind(until.0)
             .bind(job.id.as_str())
+            .bind(i64::from(job.attempt))
             .bind(job.leased_until.0)
             .execute(&mut **tx)
             .await?;
