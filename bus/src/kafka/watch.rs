@@ -95,6 +95,15 @@ impl Watch {
     }
 }
 
+impl Drop for Watch {
+    /// Whoever waits to be told that the brokers are back is told by somebody else.
+    fn drop(&mut self) {
+        if self.is_down() {
+            self.cluster.away.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The code in an error of Kafka's library.
 pub(crate) fn code(error: &KafkaError) -> Code {
     match error {

@@ -148,9 +148,8 @@ impl Group {
 
     fn revoked(&self, consumer: &Client, partitions: &[Partition]) {
         let lost = consumer.assignment_lost();
-        if lost {
-            self.inside.store(false, Ordering::Relaxed);
-        }
+        // What it is to have instead is told next, be it nothing.
+        self.inside.store(false, Ordering::Relaxed);
         let mut state = self.shared.lock();
         let stalled = state.left;
         let fetched: Vec<Partition> =
@@ -188,6 +187,18 @@ impl Group {
             && let Err(error) = some(&[])
         {
             warn!(topic = self.shared.topic.name(), "partitions could not be given up: {error}");
+        }
+    }
+
+    /// Answers for a client that is on its way out, which would wait for the answer for ever.
+    fn decline(&self, consumer: &Client, what: RDKafkaRespErr) {
+        let answered = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            consumer.incremental_assign(&TopicPartitionList::new())
+        } else {
+            consumer.assignment().and_then(|fetched| consumer.incremental_unassign(&fetched))
+        };
+        if let Err(error) = answered {
+            debug!(topic = self.shared.topic.name(), "a client that leaves could not answer its group: {error}");
         }
     }
 
@@ -242,6 +253,7 @@ impl ClientContext for Group {
         match code(&error) {
             Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::AutoOffsetReset => debug!("{reason}"),
             Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed => debug!("{reason}"),
+            _ if self.retired.load(Ordering::Relaxed) => debug!("{reason}"),
             _ => self.watch.error(&error, reason),
         }
     }
@@ -249,6 +261,13 @@ impl ClientContext for Group {
     fn stats(&self, statistics: Statistics) {
         self.call();
         self.watch.stats(&statistics);
+        if self.retired.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(group) = &statistics.cgrp {
+            // A member with nothing to read is not called when its session ends.
+            self.inside.store(group.join_state == "steady", Ordering::Relaxed);
+        }
         let topic = statistics.topics.get(self.shared.name());
         let ends = topic.into_iter().flat_map(|topic| topic.partitions.iter());
         let mut state = self.shared.lock();
@@ -269,7 +288,7 @@ impl ConsumerContext for Group {
         let partitions: Vec<Partition> =
             elements.iter().filter_map(|element| Partition::try_from(element.partition()).ok()).collect();
         if self.retired.load(Ordering::Relaxed) {
-            return self.give_back(consumer, &partitions);
+            return self.decline(consumer, what);
         }
         if !partitions.is_empty() {
             metrics::rebalanced(&self.shared);

@@ -87,6 +87,8 @@ pub(crate) struct Thread {
     outside_since: Option<Instant>,
     /// Since when the brokers do not know the topic, and when that is looked at again.
     unknown_since: Option<Instant>,
+    /// Whether it was seen that there is no such topic.
+    was_missing: bool,
     look_at: Instant,
     tell_at: Instant,
 }
@@ -113,6 +115,7 @@ impl Thread {
             failing_since: None,
             outside_since: None,
             unknown_since: None,
+            was_missing: false,
             look_at: now,
             tell_at: now,
         }
@@ -150,12 +153,13 @@ impl Thread {
                 return None;
             }
             self.look_after(client);
-            if let Some(why) = self.kept_out(client) {
-                return Some(why);
-            }
             match self.poll(client) {
                 Polled::More => {}
-                Polled::Idle => self.sleep(),
+                // Only where nothing waits to be answered.
+                Polled::Idle => match self.kept_out(client) {
+                    None => self.sleep(),
+                    why => return why,
+                },
                 Polled::Dead(why) => return Some(why),
             }
         }

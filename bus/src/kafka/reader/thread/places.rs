@@ -50,7 +50,7 @@ impl Thread {
         Ok(())
     }
 
-    fn in_phase(&self, wanted: impl Fn(Phase) -> bool) -> Vec<(Partition, Phase)> {
+    pub(super) fn in_phase(&self, wanted: impl Fn(Phase) -> bool) -> Vec<(Partition, Phase)> {
         let state = self.shared.lock();
         let found = state.partitions.iter().filter(|(_, held)| wanted(held.phase));
         found.map(|(partition, held)| (*partition, held.phase)).collect()
@@ -153,21 +153,28 @@ impl Thread {
                     held.phase = Phase::Begin(next);
                 }
             } else if next > end {
-                warn!(topic = self.shared.topic.name(), partition, next, end, "the partition was made anew");
-                state.give_up(&[partition]);
-                state.gone(&[partition]);
-                state.give(partition);
                 drop(state);
-                self.reading.remove(&partition);
-                if let Some(list) = list(self.shared.name(), [(partition, Offset::Invalid)].into_iter()) {
-                    let _ = client.incremental_unassign(&list);
-                }
-                self.shared.news.notify_one();
+                warn!(topic = self.shared.topic.name(), partition, next, end, "the partition was made anew");
+                self.give_anew(client, partition);
             } else {
                 drop(state);
                 // It was somebody else's error, or it has passed.
                 self.fetch(client, partition, next, true);
             }
         }
+    }
+
+    /// Begins with a partition as if the group had just given it: where the group is in it is asked again.
+    pub(super) fn give_anew(&mut self, client: &Client, partition: Partition) {
+        let mut state = self.shared.lock();
+        state.give_up(&[partition]);
+        state.gone(&[partition]);
+        state.give(partition);
+        drop(state);
+        self.reading.remove(&partition);
+        if let Some(list) = list(self.shared.name(), [(partition, Offset::Invalid)].into_iter()) {
+            let _ = client.incremental_unassign(&list);
+        }
+        self.shared.news.notify_one();
     }
 }

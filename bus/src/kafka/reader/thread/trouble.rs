@@ -11,6 +11,7 @@ use crest_core::Error;
 
 use super::super::super::watch::{code, forbidden, passes, request};
 use super::super::context::Client;
+use super::super::state::Phase;
 use super::Thread;
 
 /// How long it waits before it tries again what failed.
@@ -40,15 +41,20 @@ impl Thread {
                 self.unknown_since.get_or_insert_with(Instant::now);
             }
             code @ (Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed) => {
+                // It is let in when it is allowed to, and not sooner by asking anew.
+                self.outside_since = None;
                 let group = cluster.group(self.shared.topic, &self.shared.group);
                 let error = forbidden(cluster, &format!("read the topic {name} as the group {group} ({code})"));
                 self.tell(Error { retryable: true, ..error });
             }
             Code::AutoOffsetReset | Code::OffsetOutOfRange => self.reset(client),
-            Code::InvalidSessionTimeout => self.tell(Error::user(
-                "the brokers do not take bus.kafka.session_timeout; see group.min.session.timeout.ms and \
-                 group.max.session.timeout.ms in their settings",
-            )),
+            Code::InvalidSessionTimeout => {
+                self.outside_since = None;
+                self.tell(Error::user(
+                    "the brokers do not take bus.kafka.session_timeout; see group.min.session.timeout.ms and \
+                     group.max.session.timeout.ms in their settings",
+                ));
+            }
             _ => debug!(topic = self.shared.topic.name(), "reading failed for a moment: {error}"),
         }
         None
@@ -63,7 +69,14 @@ impl Thread {
         let there = |topic: &MetadataTopic| topic.error().is_none() && !topic.partitions().is_empty();
         if metadata.topics().iter().any(there) {
             self.unknown_since = None;
+            if std::mem::take(&mut self.was_missing) {
+                // It is another one: its offsets begin again, however many there are by now.
+                for (partition, _) in self.in_phase(|phase| phase == Phase::Reading) {
+                    self.give_anew(client, partition);
+                }
+            }
         } else if since.elapsed() >= SPREAD {
+            self.was_missing = true;
             (self.missing)();
             self.tell(Error::outside(format!("the topic {name} does not exist: it was deleted; it is made again")));
         }
