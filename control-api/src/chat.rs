@@ -110,7 +110,7 @@ fn placed(message: Message, at: MediaTime, timeline: &Timeline, organization: &O
         organization_id: organization.clone(),
         session: timeline.session,
         at,
-        id: message.id,
+        id: Some(message.id.unwrap_or_else(ChatMessage::new_id)),
         user: message.user,
         text: message.text,
         kind: message.kind,

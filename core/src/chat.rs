@@ -37,7 +37,7 @@ pub struct ChatMessage {
     pub session: Session,
     /// When it was written, on the session's timeline; not corrected for the lag of viewers.
     pub at: MediaTime,
-    /// The platform's id of the message, where it has one: a message that arrives twice counts once.
+    /// The platform's id of the message, else one of crest's own: a message that arrives twice counts once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Who wrote it, as the platform names them.
@@ -84,6 +84,11 @@ impl ChatKind {
 }
 
 impl ChatMessage {
+    /// An id for a message that came without one, so that it counts once even if it reaches the log twice.
+    pub fn new_id() -> String {
+        uuid::Uuid::now_v7().simple().to_string()
+    }
+
     /// As the payload of `chat.messages`: one row.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let text = |value: String| Arc::new(StringArray::from(vec![value])) as ArrayRef;
