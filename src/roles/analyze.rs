@@ -10,6 +10,7 @@ use crest_core::stream::SessionRow;
 use crest_core::topic::{Topic, group};
 use crest_core::{OrganizationId, Result, Session, StreamId};
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -47,24 +48,33 @@ async fn follow(parts: Parts, topic: Topic, start: Start) -> anyhow::Result<()> 
     let mut sessions = Sessions::default();
     let mut tidied = Instant::now();
     loop {
-        let received = match tokio::time::timeout(TIDY, next(&mut subscription, &parts.shutdown)).await {
-            Ok(Some(Next::Records(received))) => received,
-            Ok(Some(Next::Assigned(assigned))) => {
+        let told = {
+            // Not asked anew: what is large and lies elsewhere may take longer to come.
+            let mut told = pin!(next(&mut subscription, &parts.shutdown));
+            loop {
+                let told = tokio::time::timeout(TIDY, told.as_mut()).await;
+                if told.is_err() || tidied.elapsed() >= TIDY {
+                    sessions.tidy(&parts).await;
+                    tidied = Instant::now();
+                }
+                if let Ok(told) = told {
+                    break told;
+                }
+            }
+        };
+        let received = match told {
+            Some(Next::Records(received)) => received,
+            Some(Next::Assigned(assigned)) => {
                 // Its records come again from before; what is known of them would be counted twice.
                 sessions.let_go(|partition| assigned.iter().any(|a| a.partition == partition));
                 continue;
             }
-            Ok(Some(Next::Revoked(revoked))) => {
+            Some(Next::Revoked(revoked)) => {
                 sessions.let_go(|partition| revoked.contains(&partition));
                 continue;
             }
-            Ok(None) => return Ok(()),
-            Err(_) => Vec::new(),
+            None => return Ok(()),
         };
-        if tidied.elapsed() >= TIDY {
-            sessions.tidy(&parts).await;
-            tidied = Instant::now();
-        }
         let (mut records, mut causes) = (Vec::new(), Vec::new());
         let mut done: BTreeMap<Partition, u64> = BTreeMap::new();
         for item in &received {
