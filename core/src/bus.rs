@@ -142,9 +142,9 @@ pub trait Subscription: Send {
     async fn next(&mut self, max: usize) -> Result<Next>;
 
     /// With [`Start::Asked`]: hands out a partition that is assigned from `position` on; where that was
-    /// trimmed, from the first record that is kept. Called again for a partition that is being read, it
-    /// goes back to `position`: nothing that was on its way is handed out before it. For a partition that
-    /// is somebody else's by now, nothing happens.
+    /// trimmed, or the partition was made anew and ends before it, from the first record that is kept.
+    /// Called again for a partition that is being read, it goes back to `position`: nothing that was on its
+    /// way is handed out before it. For a partition that is somebody else's by now, nothing happens.
     async fn begin(&mut self, position: Position) -> Result<()>;
 
     /// Declares everything in its partition up to and with `position` done for this group. For a
