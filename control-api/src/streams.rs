@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::response::IntoResponse;
 use crest_core::StreamId;
+use crest_core::feeds::Addresses;
 use crest_core::space::Room;
 use crest_core::stream::{SourceKind, Stream, StreamState};
 use serde::{Deserialize, Serialize};
@@ -105,11 +106,12 @@ pub struct Ingest {
 }
 
 /// Where publishers are sent to; asked once for all streams of an answer.
-async fn rtmp_url(api: &Shared) -> Result<Option<String>, Problem> {
-    Ok(api.feeds.rtmp_url().await?)
+async fn addresses(api: &Shared) -> Result<Addresses, Problem> {
+    Ok(api.feeds.addresses().await?.unwrap_or_default())
 }
 
-fn view(api: &Shared, stream: &Stream, rtmp_url: Option<&str>) -> StreamView {
+fn view(api: &Shared, stream: &Stream, addresses: &Addresses) -> StreamView {
+    let address = |kind, address: &Option<String>| address.clone().filter(|_| stream.source == kind);
     StreamView {
         id: stream.id.to_string(),
         name: stream.name.clone(),
@@ -117,10 +119,10 @@ fn view(api: &Shared, stream: &Stream, rtmp_url: Option<&str>) -> StreamView {
         state_reason: stream.state_reason.clone(),
         session: stream.session.map(|session| session.number()),
         ingest: Ingest {
-            rtmp_url: rtmp_url.filter(|_| stream.source == SourceKind::Rtmp).map(str::to_owned),
+            rtmp_url: address(SourceKind::Rtmp, &addresses.rtmp),
             stream_key: stream.stream_key.clone(),
-            whip_url: None,
-            srt_url: None,
+            whip_url: address(SourceKind::Whip, &addresses.whip),
+            srt_url: address(SourceKind::Srt, &addresses.srt),
         },
         source: Source { kind: stream.source, url: stream.source_url.clone() },
         dimension_set_id: None,
@@ -175,7 +177,7 @@ pub async fn create(
         )
         .header(RETRY_AFTER, HeaderValue::from_static(AGAIN_SECONDS)));
     }
-    let rtmp_url = rtmp_url(&api).await?.ok_or_else(|| {
+    let addresses = api.feeds.addresses().await?.ok_or_else(|| {
         Problem::new(
             Code::NoIngest,
             "There is no process with the role 'ingest' that a stream could be published to; start one, or set \
@@ -189,6 +191,8 @@ pub async fn create(
         name,
         source: SourceKind::Rtmp,
         source_url: None,
+        chat: None,
+        forward: Vec::new(),
         stream_key: secret::stream_key()?,
         state: StreamState::Created,
         state_reason: None,
@@ -199,11 +203,7 @@ pub async fn create(
     };
     api.store.create_stream(&stream).await?;
     tracing::info!(stream_id = %stream.id, organization_id = %stream.organization_id, "stream created");
-    Ok((
-        StatusCode::CREATED,
-        [(LOCATION, format!("/v1/streams/{}", stream.id))],
-        Json(view(&api, &stream, Some(&rtmp_url))),
-    ))
+    Ok((StatusCode::CREATED, [(LOCATION, format!("/v1/streams/{}", stream.id))], Json(view(&api, &stream, &addresses))))
 }
 
 /// List streams, newest first
@@ -215,9 +215,9 @@ pub async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Json<List<StreamView>>, Problem> {
     let page = STREAMS.page(params.limit, params.cursor.as_deref(), api.config.max_page)?;
-    let rtmp_url = rtmp_url(&api).await?;
+    let addresses = addresses(&api).await?;
     let paged = api.store.streams(&organization.id, &page).await;
-    STREAMS.answer(&page, paged, |stream| view(&api, stream, rtmp_url.as_deref()))
+    STREAMS.answer(&page, paged, |stream| view(&api, stream, &addresses))
 }
 
 /// Show a stream
@@ -225,8 +225,8 @@ pub async fn list(
     params(("id" = String, Path, description = "Id of the stream")),
     responses((status = 200, body = StreamView, description = "The stream")))]
 pub async fn get(State(api): State<Shared>, OwnStream(stream): OwnStream) -> Result<Json<StreamView>, Problem> {
-    let rtmp_url = rtmp_url(&api).await?;
-    Ok(Json(view(&api, &stream, rtmp_url.as_deref())))
+    let addresses = addresses(&api).await?;
+    Ok(Json(view(&api, &stream, &addresses)))
 }
 
 /// Stop a stream
@@ -243,6 +243,6 @@ pub async fn get(State(api): State<Shared>, OwnStream(stream): OwnStream) -> Res
 pub async fn stop(State(api): State<Shared>, OwnStream(stream): OwnStream) -> Result<Json<StreamView>, Problem> {
     api.feeds.stop(&stream).await?;
     let stopped = api.store.stream(&stream.organization_id, &stream.id).await?;
-    let rtmp_url = rtmp_url(&api).await?;
-    Ok(Json(view(&api, &stopped.unwrap_or(stream), rtmp_url.as_deref())))
+    let addresses = addresses(&api).await?;
+    Ok(Json(view(&api, &stopped.unwrap_or(stream), &addresses)))
 }

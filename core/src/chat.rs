@@ -28,6 +28,22 @@ pub enum ChatKind {
     Deletion,
 }
 
+/// A chat on a platform that crest follows by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "platform", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ChatSource {
+    /// The chat of a Twitch channel.
+    Twitch {
+        /// The channel's login name, in lower case.
+        channel: String,
+    },
+    /// The live chat of a YouTube broadcast.
+    Youtube {
+        /// The broadcast's video id.
+        video_id: String,
+    },
+}
+
 /// A chat message, placed on a session's timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatMessage {

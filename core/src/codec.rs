@@ -11,6 +11,12 @@ pub enum VideoCodec {
     H264,
     /// H.265 in HVC1 framing.
     H265,
+    /// AV1: temporal units of OBUs in low-overhead format, without temporal delimiters.
+    Av1,
+    /// VP9 frames; superframes as the encoder made them.
+    Vp9,
+    /// VP8 frames.
+    Vp8,
 }
 
 /// An audio codec crest can keep and decode.
@@ -18,6 +24,10 @@ pub enum VideoCodec {
 pub enum AudioCodec {
     /// MPEG-4 AAC, raw access units.
     Aac,
+    /// Opus packets.
+    Opus,
+    /// MPEG-1 or MPEG-2 audio, layer III: whole frames with their headers.
+    Mp3,
 }
 
 /// What a decoder or a container needs to know of a video track.
@@ -25,7 +35,8 @@ pub enum AudioCodec {
 pub struct VideoConfig {
     /// The codec.
     pub codec: VideoCodec,
-    /// The decoder configuration record (`avcC` or `hvcC` payload).
+    /// The decoder configuration record: the payload of `avcC`, `hvcC` or `av1C`; of `vpcC` for VP8 and VP9,
+    /// whose frames say the rest themselves.
     pub record: Bytes,
     /// Width in pixels; 0 where the feed did not say.
     pub width: u32,
@@ -38,7 +49,7 @@ pub struct VideoConfig {
 pub struct AudioConfig {
     /// The codec.
     pub codec: AudioCodec,
-    /// The AudioSpecificConfig.
+    /// The AudioSpecificConfig; for Opus the payload of `dOps`; empty for MP3, whose frames say everything.
     pub record: Bytes,
     /// Samples per second and channel.
     pub sample_rate: u32,

@@ -19,7 +19,21 @@ pub trait FeedControl: Send + Sync {
         Room::Ample
     }
 
-    /// Server and application that publishers connect to, `rtmp://host:1935/live`; `None` while no process
-    /// takes feeds.
-    async fn rtmp_url(&self) -> Result<Option<String>>;
+    /// Where publishers connect to; none while no process takes feeds.
+    async fn addresses(&self) -> Result<Option<Addresses>>;
+
+    /// Begins to pull a stream that is pulled. Called once it is in the store; a process that misses the call
+    /// finds the stream there.
+    async fn pull(&self, stream: &Stream) -> Result<()>;
+}
+
+/// Where publishers connect to, by protocol; what is not taken is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Server and application: `rtmp://host:1935/live`.
+    pub rtmp: Option<String>,
+    /// `srt://host:8890`.
+    pub srt: Option<String>,
+    /// The WHIP endpoint: `http://host:8080/whip`.
+    pub whip: Option<String>,
 }

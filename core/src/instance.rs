@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::feeds::Addresses;
 use crate::time::WallTime;
 
 /// Names a process across its restarts: made once and kept in its data directory.
@@ -46,8 +47,8 @@ pub struct Instance {
     pub id: InstanceId,
     /// Its roles, comma-separated, as `--roles` takes them.
     pub roles: String,
-    /// Server and application that publishers connect to, where it takes feeds.
-    pub rtmp_url: Option<String>,
+    /// Where publishers connect to, where it takes feeds.
+    pub addresses: Option<Addresses>,
     /// When it was last heard of.
     pub seen_at: WallTime,
 }
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     fn instance(id: &str, roles: &str, at: i64) -> Instance {
-        Instance { id: InstanceId::from_raw(id), roles: roles.to_owned(), rtmp_url: None, seen_at: WallTime(at) }
+        Instance { id: InstanceId::from_raw(id), roles: roles.to_owned(), addresses: None, seen_at: WallTime(at) }
     }
 
     #[test]

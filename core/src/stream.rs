@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::chat::ChatSource;
 use crate::id::{OrganizationId, StreamId};
 use crate::instance::InstanceId;
 use crate::time::{MediaTime, Session, WallTime};
@@ -67,6 +68,17 @@ pub enum SourceKind {
     Url,
 }
 
+/// A server that a pushed feed is relayed to, bit for bit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForwardTarget {
+    /// Server and application: `rtmp://live.example/app`, or `rtmps://`.
+    pub url: String,
+    /// The stream key there, where the address does not end with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_key: Option<String>,
+}
+
 /// A stream as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stream {
@@ -80,6 +92,10 @@ pub struct Stream {
     pub source: SourceKind,
     /// The address it is pulled from, for `url`.
     pub source_url: Option<String>,
+    /// Where its chat is read, if anywhere but over the API.
+    pub chat: Option<ChatSource>,
+    /// Where it is relayed to as it arrives.
+    pub forward: Vec<ForwardTarget>,
     /// The secret that a publisher must present.
     pub stream_key: String,
     /// Where it is in its life.

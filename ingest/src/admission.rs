@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 use crest_core::control::Control;
-use crest_core::feeds::FeedControl;
+use crest_core::feeds::{Addresses, FeedControl};
 use crest_core::instance::Heard;
 use crest_core::space::Room;
 use crest_core::stream::{SourceKind, Stream, StreamState};
-use crest_core::{Fault, Result};
+use crest_core::{Error, Fault, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,12 +29,12 @@ pub(crate) struct Admission {
     /// Streams that were asked to be stopped.
     asked: Arc<Recent>,
     tasks: TaskTracker,
-    rtmp_url: String,
+    addresses: Addresses,
 }
 
 impl Admission {
-    pub(crate) fn new(shared: Arc<Shared>, tasks: TaskTracker, rtmp_url: String) -> Self {
-        Self { shared, registry: Arc::default(), asked: Arc::new(Recent::new(ASKED)), tasks, rtmp_url }
+    pub(crate) fn new(shared: Arc<Shared>, tasks: TaskTracker, addresses: Addresses) -> Self {
+        Self { shared, registry: Arc::default(), asked: Arc::new(Recent::new(ASKED)), tasks, addresses }
     }
 
     /// Takes over what an earlier process of this data directory left: its live streams are interrupted,
@@ -183,7 +183,11 @@ impl FeedControl for Admission {
         self.shared.space.room()
     }
 
-    async fn rtmp_url(&self) -> Result<Option<String>> {
-        Ok(Some(self.rtmp_url.clone()))
+    async fn addresses(&self) -> Result<Option<Addresses>> {
+        Ok(Some(self.addresses.clone()))
+    }
+
+    async fn pull(&self, stream: &Stream) -> Result<()> {
+        Err(Error::user(format!("stream {} cannot be pulled: this version takes pushed feeds only", stream.id)))
     }
 }

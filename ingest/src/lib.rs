@@ -32,7 +32,7 @@ pub use states::Steps;
 
 use crest_core::bus::SharedBus;
 use crest_core::control::Control;
-use crest_core::feeds::FeedControl;
+use crest_core::feeds::{Addresses, FeedControl};
 use crest_core::instance::{Heard, InstanceId};
 use crest_core::objects::SharedObjects;
 use crest_core::store::SharedStore;
@@ -96,7 +96,7 @@ pub struct IngestParts {
 /// The running role: listeners, feeds, retention.
 pub struct Ingest {
     rtmp_address: SocketAddr,
-    rtmp_url: String,
+    addresses: Addresses,
     admission: Arc<Admission>,
     tasks: TaskTracker,
 }
@@ -147,8 +147,9 @@ impl Ingest {
             followed: Recent::new(FOLLOWED),
             shutdown: shutdown.clone(),
         });
-        let (rtmp_address, rtmp_url) = (rtmp.address(), rtmp.url());
-        let admission = Arc::new(Admission::new(shared, tasks.clone(), rtmp_url.clone()));
+        let rtmp_address = rtmp.address();
+        let addresses = Addresses { rtmp: Some(rtmp.url()), ..Addresses::default() };
+        let admission = Arc::new(Admission::new(shared, tasks.clone(), addresses.clone()));
         while let Err(error) = admission.recover().await {
             pause(error, patient).await?;
         }
@@ -161,7 +162,7 @@ impl Ingest {
         tasks.spawn(reserve.run(shutdown.clone()));
         tasks.spawn(retention.run(shutdown.clone()));
         tasks.spawn(recovery.run(shutdown));
-        Ok(Self { rtmp_address, rtmp_url, admission, tasks })
+        Ok(Self { rtmp_address, addresses, admission, tasks })
     }
 
     /// Where RTMP publishers are accepted.
@@ -175,8 +176,8 @@ impl Ingest {
     }
 
     /// What publishers are told to connect to.
-    pub fn rtmp_url(&self) -> &str {
-        &self.rtmp_url
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// What other processes ask of this role.

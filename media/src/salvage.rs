@@ -124,6 +124,7 @@ fn length_size(config: &VideoConfig) -> usize {
     let byte = match config.codec {
         VideoCodec::H264 => config.record.get(4),
         VideoCodec::H265 => config.record.get(21),
+        VideoCodec::Av1 | VideoCodec::Vp9 | VideoCodec::Vp8 => None,
     };
     byte.map_or(4, |byte| usize::from(byte & 3) + 1)
 }

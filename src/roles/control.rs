@@ -4,8 +4,8 @@
 use async_trait::async_trait;
 use crest_core::bus::{Next, Position, Received, Record, Start};
 use crest_core::control::Control;
-use crest_core::feeds::FeedControl;
-use crest_core::instance::QUIET;
+use crest_core::feeds::{Addresses, FeedControl};
+use crest_core::instance::{Instance, QUIET};
 use crest_core::space::Room;
 use crest_core::stream::Stream;
 use crest_core::topic::Topic;
@@ -35,6 +35,16 @@ impl Remote {
     /// From an API with these parts.
     pub fn new(parts: Parts, own: Option<Arc<dyn FeedControl>>) -> Self {
         Self { parts, own }
+    }
+
+    /// The processes that are there and take feeds.
+    async fn there(&self) -> Result<Vec<Instance>> {
+        let instances = self.parts.store.instances().await?;
+        let Some(heard) = &self.parts.others else { return Ok(Vec::new()) };
+        let at = Instant::now();
+        heard.note(&instances, at, now());
+        let there = |instance: &Instance| instance.addresses.is_some() && !heard.quiet(&instance.id, at);
+        Ok(instances.into_iter().filter(there).collect())
     }
 
     /// Whether no process is there that feeds the stream or waits for its publisher.
@@ -81,19 +91,26 @@ impl FeedControl for Remote {
         self.own.as_ref().map_or(Room::Ample, |own| own.room())
     }
 
-    async fn rtmp_url(&self) -> Result<Option<String>> {
-        if let Some(url) = &self.parts.config.rtmp.public_url {
-            return Ok(Some(url.trim_end_matches('/').to_owned()));
-        }
+    async fn addresses(&self) -> Result<Option<Addresses>> {
         if let Some(own) = &self.own {
-            return own.rtmp_url().await;
+            return own.addresses().await;
         }
-        let instances = self.parts.store.instances().await?;
-        let Some(heard) = &self.parts.others else { return Ok(None) };
-        let at = Instant::now();
-        heard.note(&instances, at, now());
-        let there = instances.into_iter().filter(|instance| !heard.quiet(&instance.id, at));
-        Ok(there.filter(|instance| instance.rtmp_url.is_some()).max_by_key(|i| i.seen_at).and_then(|i| i.rtmp_url))
+        let there = self.there().await?.into_iter().max_by_key(|instance| instance.seen_at);
+        let mut addresses = there.and_then(|instance| instance.addresses);
+        // What publishers are told to connect to may stand in front of processes that come and go.
+        if let Some(url) = &self.parts.config.rtmp.public_url {
+            addresses.get_or_insert_default().rtmp = Some(url.trim_end_matches('/').to_owned());
+        }
+        Ok(addresses)
+    }
+
+    async fn pull(&self, stream: &Stream) -> Result<()> {
+        match &self.own {
+            Some(own) => own.pull(stream).await,
+            None => {
+                Err(Error::user(format!("stream {} cannot be pulled: this version takes pushed feeds only", stream.id)))
+            }
+        }
     }
 }
 

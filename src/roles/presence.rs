@@ -3,6 +3,7 @@
 
 use anyhow::bail;
 use crest_core::Result;
+use crest_core::feeds::Addresses;
 use crest_core::instance::{BEAT, Heard, Instance};
 use crest_core::store::SharedStore;
 use std::time::Instant;
@@ -30,7 +31,12 @@ impl Presence {
         let shared = parts.config.database.url.is_some();
         Self {
             store: parts.store.clone(),
-            me: Instance { id: parts.instance.clone(), roles: parts.roles.to_string(), rtmp_url: None, seen_at: now() },
+            me: Instance {
+                id: parts.instance.clone(),
+                roles: parts.roles.to_string(),
+                addresses: None,
+                seen_at: now(),
+            },
             heard: shared.then(|| parts.others.clone().unwrap_or_default()),
             alone: parts.config.bus.kind == BusKind::Embedded,
             shutdown: parts.shutdown.clone(),
@@ -54,8 +60,8 @@ impl Presence {
     }
 
     /// Publishers are sent there from now on: whoever sees that this process is ready finds its address.
-    pub async fn takes_feeds_at(&mut self, rtmp_url: &str) {
-        self.me.rtmp_url = Some(rtmp_url.to_owned());
+    pub async fn takes_feeds_at(&mut self, addresses: &Addresses) {
+        self.me.addresses = Some(addresses.clone());
         let Some(heard) = self.heard.clone() else { return };
         if let Err(error) = self.beat(&heard).await {
             tracing::warn!(%error, "the other processes do not know yet where publishers are to connect to");

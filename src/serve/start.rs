@@ -117,7 +117,7 @@ async fn start_roles(
             if parts.others.is_some() {
                 running.spawn(roles::control::follow(parts.clone(), started.ears()));
             }
-            presence.takes_feeds_at(started.rtmp_url()).await;
+            presence.takes_feeds_at(started.addresses()).await;
             ingest = Some(started);
         }
         Some(reserve) => {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use axum::body::Bytes;
 use crest_core::bus::{Bus, Partition, Received, Record, Start, Subscription};
 use crest_core::event::Event;
-use crest_core::feeds::FeedControl;
+use crest_core::feeds::{Addresses, FeedControl};
 use crest_core::highlight::StoredHighlight;
 use crest_core::instance::{Instance, InstanceId};
 use crest_core::job::{Job, JobKind};
@@ -396,8 +396,12 @@ impl FeedControl for MemoryFeeds {
     fn room(&self) -> Room {
         *self.room.lock().unwrap()
     }
-    async fn rtmp_url(&self) -> Result<Option<String>> {
+    async fn addresses(&self) -> Result<Option<Addresses>> {
         let deserted = self.deserted.load(Ordering::Acquire);
-        Ok((!deserted).then(|| "rtmp://crest.test:1935/live".into()))
+        let rtmp = Some("rtmp://crest.test:1935/live".into());
+        Ok((!deserted).then_some(Addresses { rtmp, ..Addresses::default() }))
+    }
+    async fn pull(&self, _: &Stream) -> Result<()> {
+        Ok(())
     }
 }

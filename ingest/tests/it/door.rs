@@ -75,7 +75,7 @@ async fn a_port_that_is_taken_names_the_setting() {
     let error = crest_ingest::rtmp::RtmpServer::bind(config).await.unwrap_err();
     assert!(error.message.contains("rtmp.listen"), "{error}");
     let url = format!("rtmp://{}/live", rig.ingest().rtmp_address());
-    assert_eq!(rig.ingest().control().rtmp_url().await, Ok(Some(url)));
+    assert_eq!(rig.ingest().control().addresses().await.unwrap().unwrap().rtmp, Some(url));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,6 +41,7 @@ impl VideoDecoder {
         let (name, media, format) = match config.codec {
             VideoCodec::H264 => ("avdec_h264", "video/x-h264", "avc"),
             VideoCodec::H265 => ("avdec_h265", "video/x-h265", "hvc1"),
+            other => return Err(Error::user(format!("{other:?} is not decoded by this version"))),
         };
         let caps = gst::Caps::builder(media)
             .field("stream-format", format)

@@ -12,6 +12,7 @@ pub(crate) fn is_random_access(config: &VideoConfig, unit: &[u8]) -> bool {
     let length_bytes = match config.codec {
         VideoCodec::H264 => config.record.get(4),
         VideoCodec::H265 => config.record.get(21),
+        VideoCodec::Av1 | VideoCodec::Vp9 | VideoCodec::Vp8 => return false,
     };
     let length_bytes = usize::from(length_bytes.map_or(3, |b| b & 3)) + 1;
     nals(unit, length_bytes).any(|nal| match (config.codec, nal.first()) {
@@ -21,7 +22,7 @@ pub(crate) fn is_random_access(config: &VideoConfig, unit: &[u8]) -> bool {
             _ => false,
         },
         (VideoCodec::H265, Some(head)) => (16..=21).contains(&((head >> 1) & 0x3f)),
-        (_, None) => false,
+        (_, _) => false,
     })
 }
 

@@ -43,12 +43,12 @@ pub(crate) fn video(config: &VideoConfig) -> Result<Codec> {
             let hvcc = Hvcc::decode_body(&mut record).map_err(|e| unreadable("H.265", &e))?;
             Hvc1 { visual, hvcc, ..Default::default() }.into()
         }
+        VideoCodec::Av1 | VideoCodec::Vp9 | VideoCodec::Vp8 => return Err(not_kept(config.codec)),
     })
 }
 
 /// The sample entry of an audio track.
 pub(crate) fn audio(config: &AudioConfig) -> Codec {
-    let AudioCodec::Aac = config.codec;
     let record = config.record.to_vec();
     let specific = DecoderSpecific { raw: record, ..Default::default() };
     Mp4a {
@@ -134,6 +134,10 @@ fn core_length(record: &[u8]) -> Option<usize> {
         }
     }
     Some(at)
+}
+
+fn not_kept(codec: VideoCodec) -> Error {
+    Error::user(format!("{codec:?} cannot be stored by this version; set the encoder to H.264 or H.265"))
 }
 
 fn unreadable(codec: &str, e: &mp4_atom::Error) -> Error {

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use crest_core::feeds::Addresses;
 use crest_core::instance::{Instance, InstanceId};
 use crest_core::store::Instances;
 use crest_core::{Result, WallTime};
@@ -14,16 +15,20 @@ use crate::transaction::Whose;
 #[async_trait]
 impl Instances for DbStore {
     async fn beat(&self, instance: &Instance) -> Result<()> {
+        let addresses = instance.addresses.as_ref();
         change!(self, "beat", Whose::All, |tx| {
             sqlx::query(
-                "INSERT INTO instances (id, organization_id, roles, rtmp_url, seen_at) VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT (id) DO UPDATE \
-                 SET roles = excluded.roles, rtmp_url = excluded.rtmp_url, seen_at = excluded.seen_at",
+                "INSERT INTO instances (id, organization_id, roles, rtmp_url, srt_url, whip_url, seen_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) \
+                 ON CONFLICT (id) DO UPDATE SET roles = excluded.roles, rtmp_url = excluded.rtmp_url, \
+                 srt_url = excluded.srt_url, whip_url = excluded.whip_url, seen_at = excluded.seen_at",
             )
             .bind(instance.id.as_str())
             .bind(ALL_TENANTS)
             .bind(&instance.roles)
-            .bind(&instance.rtmp_url)
+            .bind(addresses.and_then(|addresses| addresses.rtmp.as_deref()))
+            .bind(addresses.and_then(|addresses| addresses.srt.as_deref()))
+            .bind(addresses.and_then(|addresses| addresses.whip.as_deref()))
             .bind(instance.seen_at.0)
             .execute(&mut **tx)
             .await?;
@@ -35,10 +40,12 @@ impl Instances for DbStore {
         look!(self, Whose::All, |tx| {
             let rows = sqlx::query("SELECT * FROM instances ORDER BY id").fetch_all(&mut **tx).await?;
             let instance = |row| {
+                let (rtmp, srt, whip) = (get(row, "rtmp_url")?, get(row, "srt_url")?, get(row, "whip_url")?);
+                let addresses = Addresses { rtmp, srt, whip };
                 Ok(Instance {
                     id: InstanceId::from_raw(get::<String>(row, "id")?),
                     roles: get(row, "roles")?,
-                    rtmp_url: get(row, "rtmp_url")?,
+                    addresses: (addresses != Addresses::default()).then_some(addresses),
                     seen_at: get_wall(row, "seen_at")?,
                 })
             };

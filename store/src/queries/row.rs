@@ -54,6 +54,12 @@ pub(crate) fn get_trace(row: &DbRow, column: &str) -> Outcome<Option<Trace>> {
     Ok(get::<Option<&str>>(row, column)?.and_then(|text| text.parse().ok()))
 }
 
+/// A structured value, which may be missing.
+pub(crate) fn get_json<T: serde::de::DeserializeOwned>(row: &DbRow, column: &str) -> Outcome<Option<T>> {
+    let text = get::<Option<&str>>(row, column)?;
+    Ok(text.map(serde_json::from_str).transpose().map_err(|_| broken(column))?)
+}
+
 /// A named value (a state, a kind) through its parser.
 pub(crate) fn get_named<T>(row: &DbRow, column: &str, parse: impl FnOnce(&str) -> Option<T>) -> Outcome<T> {
     let name: &str = get(row, column)?;

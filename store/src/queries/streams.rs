@@ -9,7 +9,7 @@ use crest_core::store::{Page, Paged, Streams};
 use crest_core::stream::{SessionRow, SourceKind, Stream, StreamState};
 use crest_core::{Error, MediaTime, OrganizationId, Result, Session, StreamId, WallTime};
 
-use super::row::{get, get_named, get_session, get_some_session, get_wall};
+use super::row::{get, get_json, get_named, get_session, get_some_session, get_wall};
 use super::{Db, DbRow, DbStore, Tx, outbox};
 use crate::page;
 use crate::transaction::{Outcome, Whose};
@@ -33,6 +33,8 @@ fn stream(row: &DbRow) -> Outcome<Stream> {
         name: get(row, "name")?,
         source: get_named(row, "source", parse_source)?,
         source_url: get(row, "source_url")?,
+        chat: get_json(row, "chat")?,
+        forward: get_json(row, "forward")?.unwrap_or_default(),
         stream_key: get(row, "stream_key")?,
         state: get_named(row, "state", StreamState::parse)?,
         state_reason: get(row, "state_reason")?,
@@ -55,17 +57,25 @@ async fn locked(tx: &mut Tx, id: &StreamId) -> Outcome<Stream> {
 #[async_trait]
 impl Streams for DbStore {
     async fn create_stream(&self, stream: &Stream) -> Result<()> {
+        let written = |e: serde_json::Error| Error::ours(format!("a stream's settings cannot be written: {e}"));
+        let chat = stream.chat.as_ref().map(serde_json::to_string).transpose().map_err(written)?;
+        let forward = match stream.forward.as_slice() {
+            [] => None,
+            targets => Some(serde_json::to_string(targets).map_err(written)?),
+        };
         let done = change!(self, "create_stream", Whose::Of(&stream.organization_id), |tx| {
             sqlx::query(
-                "INSERT INTO streams (id, organization_id, name, source, source_url, stream_key, state, state_reason, \
-                 session, instance, created_at, updated_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                "INSERT INTO streams (id, organization_id, name, source, source_url, chat, forward, stream_key, state, \
+                 state_reason, session, instance, created_at, updated_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
             )
             .bind(stream.id.as_str())
             .bind(stream.organization_id.as_str())
             .bind(&stream.name)
             .bind(source_name(stream.source))
             .bind(&stream.source_url)
+            .bind(&chat)
+            .bind(&forward)
             .bind(&stream.stream_key)
             .bind(stream.state.name())
             .bind(&stream.state_reason)

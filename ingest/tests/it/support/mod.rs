@@ -138,6 +138,8 @@ pub fn stream(id: &str, source: SourceKind, state: StreamState) -> Stream {
         name: id.to_owned(),
         source,
         source_url: None,
+        chat: None,
+        forward: Vec::new(),
         stream_key: format!("key-of-{id}"),
         state,
         state_reason: None,

@@ -1,14 +1,18 @@
 //! The processes that share a database.
 
 use crest_core::WallTime;
+use crest_core::feeds::Addresses;
 use crest_core::instance::Instance;
 use crest_core::stream::StreamState;
 
 use super::world::{NOW, World, instance};
 
 fn beat(name: &str, roles: &str, seen_at: WallTime) -> Instance {
-    let rtmp_url = roles.contains("ingest").then(|| format!("rtmp://{name}:1935/live"));
-    Instance { id: instance(name), roles: roles.to_owned(), rtmp_url, seen_at }
+    let rtmp = roles.contains("ingest").then(|| format!("rtmp://{name}:1935/live"));
+    let srt = roles.contains("ingest,").then(|| format!("srt://{name}:8890"));
+    let addresses = Addresses { rtmp, srt, whip: None };
+    let addresses = (addresses != Addresses::default()).then_some(addresses);
+    Instance { id: instance(name), roles: roles.to_owned(), addresses, seen_at }
 }
 
 #[tokio::test]

@@ -160,6 +160,8 @@ pub fn stream_of(organization: &OrganizationId, id: &StreamId, created_at: WallT
         name: format!("the stream {id}"),
         source: SourceKind::Rtmp,
         source_url: None,
+        chat: None,
+        forward: Vec::new(),
         stream_key: format!("key_of_{id}"),
         state: StreamState::Created,
         state_reason: None,

@@ -23,7 +23,7 @@ async fn two_tenants() -> (World, OrganizationId) {
     let live = crest_core::stream::StreamState::Live;
     world.store.transition_stream(&world.stream, None, live, None, NOW, &[]).await.unwrap();
     let seen =
-        crest_core::instance::Instance { id: instance("one"), roles: "all".into(), rtmp_url: None, seen_at: NOW };
+        crest_core::instance::Instance { id: instance("one"), roles: "all".into(), addresses: None, seen_at: NOW };
     world.store.beat(&seen).await.unwrap();
     let other = world.store.create_organization("other", "crest_sk_other", NOW).await.unwrap().id;
     let stream = StreamId::from_raw("str_other");
