@@ -12,6 +12,7 @@ use crest_core::space::Room;
 use crest_core::stream::{SourceKind, Stream, StreamState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use url::Url;
 use utoipa::ToSchema;
 
 use crate::Shared;
@@ -29,6 +30,9 @@ use crate::text::name_problem;
 
 /// When to ask again for what there is no room for now.
 const AGAIN_SECONDS: &str = "30";
+
+/// The longest address of a source.
+const MAX_URL_BYTES: usize = 4000;
 
 const STREAMS: Pager = Pager("streams");
 
@@ -56,7 +60,8 @@ pub struct NewStream {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// This version takes `rtmp`.
+    /// `rtmp` is pushed, `url` is pulled: an HLS playlist, an RTSP address, a file or MPEG-TS over HTTP, a page
+    /// on Twitch or YouTube.
     #[schema(value_type = names::SourceKindName)]
     kind: SourceKind,
     /// The address it is pulled from, for `url`.
@@ -157,18 +162,7 @@ pub async fn create(
             format!("{field}: not available in this version; leave it out or send null."),
         ));
     }
-    if new.source.kind != SourceKind::Rtmp {
-        return Err(Problem::new(
-            Code::SourceNotSupported,
-            "source.kind: this version takes streams over 'rtmp' only; 'whip', 'srt' and 'url' come later.",
-        ));
-    }
-    if new.source.url.is_some() {
-        return Err(Problem::new(
-            Code::InvalidRequest,
-            "source.url: an rtmp stream is pushed, not pulled; leave it out.",
-        ));
-    }
+    let source_url = source_url(&new.source)?;
     if api.feeds.room() != Room::Ample {
         return Err(Problem::new(
             Code::StorageFull,
@@ -177,33 +171,78 @@ pub async fn create(
         )
         .header(RETRY_AFTER, HeaderValue::from_static(AGAIN_SECONDS)));
     }
-    let addresses = api.feeds.addresses().await?.ok_or_else(|| {
-        Problem::new(
-            Code::NoIngest,
-            "There is no process with the role 'ingest' that a stream could be published to; start one, or set \
-             rtmp.public_url. Nothing was created.",
-        )
-    })?;
-    let now = now();
+    let addresses = api.feeds.addresses().await?.ok_or_else(no_ingest)?;
+    let (now, id) = (now(), StreamId::draw());
+    let instance = match new.source.kind {
+        SourceKind::Url => Some(api.feeds.puller(&id).await?.ok_or_else(no_ingest)?),
+        SourceKind::Rtmp | SourceKind::Whip | SourceKind::Srt => None,
+    };
     let stream = Stream {
-        id: StreamId::draw(),
+        id,
         organization_id: organization.id,
         name,
-        source: SourceKind::Rtmp,
-        source_url: None,
+        source: new.source.kind,
+        source_url,
         chat: None,
         forward: Vec::new(),
         stream_key: secret::stream_key()?,
         state: StreamState::Created,
         state_reason: None,
         session: None,
-        instance: None,
+        instance,
         created_at: now,
         updated_at: now,
     };
     api.store.create_stream(&stream).await?;
+    if stream.source == SourceKind::Url
+        && let Err(error) = api.feeds.pull(&stream).await
+    {
+        // It stands in the store, where whoever is to pull it looks.
+        tracing::warn!(stream_id = %stream.id, %error, "the stream is not pulled at once");
+    }
     tracing::info!(stream_id = %stream.id, organization_id = %stream.organization_id, "stream created");
     Ok((StatusCode::CREATED, [(LOCATION, format!("/v1/streams/{}", stream.id))], Json(view(&api, &stream, &addresses))))
+}
+
+fn no_ingest() -> Problem {
+    Problem::new(
+        Code::NoIngest,
+        "There is no process with the role 'ingest' that takes feeds; start one, or set rtmp.public_url. Nothing was \
+         created.",
+    )
+}
+
+/// The address that a stream is pulled from, where it is one that is pulled.
+fn source_url(source: &Source) -> Result<Option<String>, Problem> {
+    match (source.kind, source.url.as_deref()) {
+        (SourceKind::Rtmp, None) => Ok(None),
+        (SourceKind::Url, Some(url)) => address(url).map(Some),
+        (SourceKind::Url, None) => Err(Problem::new(
+            Code::InvalidRequest,
+            "source.url: a stream of kind 'url' is pulled from there; give its address.",
+        )),
+        (SourceKind::Whip | SourceKind::Srt, _) => Err(Problem::new(
+            Code::SourceNotSupported,
+            "source.kind: this version takes 'rtmp' and 'url'; 'whip' and 'srt' come later.",
+        )),
+        (_, Some(_)) => {
+            Err(Problem::new(Code::InvalidRequest, "source.url: this stream is pushed, not pulled; leave it out."))
+        }
+    }
+}
+
+/// An address that can be pulled from, as far as that can be seen without asking there.
+fn address(url: &str) -> Result<String, Problem> {
+    let url = url.trim();
+    let wrong = |what: &str| Problem::new(Code::InvalidUrl, format!("source.url: {what}."));
+    if url.len() > MAX_URL_BYTES {
+        return Err(wrong(&format!("it has more than {MAX_URL_BYTES} bytes")));
+    }
+    let Ok(parsed) = Url::parse(url) else { return Err(wrong("it is no address; write https://.. or rtsp://..")) };
+    if !matches!(parsed.scheme(), "http" | "https" | "rtsp" | "file") {
+        return Err(wrong(&format!("{}:// is not pulled from; http, https and rtsp are", parsed.scheme())));
+    }
+    Ok(url.to_owned())
 }
 
 /// List streams, newest first

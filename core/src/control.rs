@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::id::StreamId;
+use crate::id::{OrganizationId, StreamId};
 use crate::instance::InstanceId;
 use crate::time::Session;
 
@@ -14,6 +14,13 @@ use crate::time::Session;
 pub enum Control {
     /// Whoever feeds the stream, or waits for its publisher, ends it.
     Stop {
+        /// The stream.
+        stream_id: StreamId,
+    },
+    /// The process that the stream names as its own begins to pull it.
+    Pull {
+        /// The tenant.
+        organization_id: OrganizationId,
         /// The stream.
         stream_id: StreamId,
     },
@@ -32,7 +39,7 @@ impl Control {
     /// The stream that it is about, which is also the key of its record.
     pub const fn stream_id(&self) -> &StreamId {
         match self {
-            Self::Stop { stream_id } | Self::Session { stream_id, .. } => stream_id,
+            Self::Stop { stream_id } | Self::Pull { stream_id, .. } | Self::Session { stream_id, .. } => stream_id,
         }
     }
 

@@ -3,6 +3,8 @@
 use async_trait::async_trait;
 
 use crate::error::Result;
+use crate::id::StreamId;
+use crate::instance::InstanceId;
 use crate::space::Room;
 use crate::stream::Stream;
 
@@ -21,6 +23,9 @@ pub trait FeedControl: Send + Sync {
 
     /// Where publishers connect to; none while no process takes feeds.
     async fn addresses(&self) -> Result<Option<Addresses>>;
+
+    /// The process that is to pull a stream; `None` while none takes feeds.
+    async fn puller(&self, stream: &StreamId) -> Result<Option<InstanceId>>;
 
     /// Begins to pull a stream that is pulled. Called once it is in the store; a process that misses the call
     /// finds the stream there.

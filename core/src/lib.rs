@@ -3,6 +3,7 @@
 //!
 //! This crate does no I/O and reads no clock.
 
+pub mod address;
 pub mod bus;
 pub mod chat;
 pub mod codec;

@@ -75,6 +75,9 @@ pub trait Streams: Send + Sync {
     async fn stream_of_key(&self, stream_key: &str) -> Result<Option<Stream>>;
     /// All tenants' streams in one of these states.
     async fn streams_in(&self, states: &[StreamState]) -> Result<Vec<Stream>>;
+    /// Says why a stream that is not live is not, without a step: it waits for a source that cannot be had.
+    /// Changes nothing where the stream is live or over.
+    async fn explain_stream(&self, id: &StreamId, reason: &str, now: WallTime) -> Result<()>;
     /// Moves a stream to `to` if that is legal, keeps the step in its history, and commits `events`
     /// with it. `false`, and nothing changed, where the stream is there already. With a `session`, only
     /// while that is the stream's latest: later on somebody else feeds it, and the step is a conflict.

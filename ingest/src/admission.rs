@@ -1,19 +1,19 @@
-//! The door: who may publish, and how the API stops a stream. Starts the task of a stream.
+//! The door: who may feed a stream. Starts the task of a stream.
 
 use async_trait::async_trait;
 use crest_core::control::Control;
-use crest_core::feeds::{Addresses, FeedControl};
-use crest_core::instance::Heard;
+use crest_core::instance::{Heard, InstanceId};
 use crest_core::space::Room;
+use crest_core::store::SharedStore;
 use crest_core::stream::{SourceKind, Stream, StreamState};
-use crest_core::{Error, Fault, Result};
+use crest_core::{Error, Fault, Result, StreamId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::lifecycle::{Command, Life, Shared};
+use crate::lifecycle::{Command, Ending, Life, Shared};
 use crate::publish::{Publication, Publishers, Refusal, publication};
 use crate::recent::Recent;
 use crate::registry::{Claim, Registry};
@@ -29,12 +29,11 @@ pub(crate) struct Admission {
     /// Streams that were asked to be stopped.
     asked: Arc<Recent>,
     tasks: TaskTracker,
-    addresses: Addresses,
 }
 
 impl Admission {
-    pub(crate) fn new(shared: Arc<Shared>, tasks: TaskTracker, addresses: Addresses) -> Self {
-        Self { shared, registry: Arc::default(), asked: Arc::new(Recent::new(ASKED)), tasks, addresses }
+    pub(crate) fn new(shared: Arc<Shared>, tasks: TaskTracker) -> Self {
+        Self { shared, registry: Arc::default(), asked: Arc::new(Recent::new(ASKED)), tasks }
     }
 
     /// Takes over what an earlier process of this data directory left: its live streams are interrupted,
@@ -56,6 +55,46 @@ impl Admission {
         Ok(())
     }
 
+    /// Ends a stream, whether it is fed or not. Returns when it is over.
+    pub(crate) async fn end(&self, stream: &Stream, ending: Ending) -> Result<()> {
+        let now = self.shared.store.stream(&stream.organization_id, &stream.id).await?;
+        let Some(stream) = now.filter(|stream| !stream.state.is_over()) else { return Ok(()) };
+        let inbox = self.task(stream).await?;
+        let (reply, answer) = oneshot::channel();
+        // A task that is gone has ended the stream, or leaves it to the next start.
+        if inbox.send(Command::End(ending, reply)).await.is_err() {
+            return Ok(());
+        }
+        answer.await.unwrap_or(Ok(()))
+    }
+
+    /// Where streams are kept.
+    pub(crate) fn store(&self) -> &SharedStore {
+        &self.shared.store
+    }
+
+    /// This process.
+    pub(crate) fn instance(&self) -> &InstanceId {
+        &self.shared.instance
+    }
+
+    /// How much room there is for media.
+    pub(crate) fn room(&self) -> Room {
+        self.shared.space.room()
+    }
+
+    /// Whether this process feeds the stream, or is the one that was asked to.
+    pub(crate) fn is_ours(&self, stream: &Stream) -> bool {
+        !self.is_elsewhere(stream)
+    }
+
+    /// Admits what this process pulls for a stream.
+    pub(crate) async fn admit_pulled(&self, stream: &Stream) -> Result<Publication, Refusal> {
+        let now = self.shared.store.stream(&stream.organization_id, &stream.id).await.map_err(unavailable)?;
+        let gone = || Refusal { reason: "there is no such stream any more".to_owned(), stream: None };
+        self.admit_to(now.ok_or_else(gone)?).await
+    }
+
     /// What looks at the streams of other processes.
     pub(crate) fn watch(&self, heard: Heard) -> Watch {
         Watch {
@@ -73,8 +112,9 @@ impl Admission {
         let command = match control {
             Control::Stop { stream_id } => {
                 self.asked.note(stream_id);
-                Command::Stop(oneshot::channel().0)
+                Command::End(Ending::Stopped, oneshot::channel().0)
             }
+            Control::Pull { .. } => return,
             Control::Session { instance, .. } if *instance == self.shared.instance => return,
             Control::Session { .. } => Command::Look,
         };
@@ -119,22 +159,34 @@ impl Admission {
 #[async_trait]
 impl Publishers for Admission {
     async fn admit(&self, key: &str, kind: SourceKind) -> Result<Publication, Refusal> {
-        let refusal = |reason: &str, stream| Refusal { reason: reason.to_owned(), stream };
-        let unavailable = |error: crest_core::Error| {
-            tracing::error!(%error, "a publisher could not be looked up");
-            refusal("the server cannot look up stream keys at the moment; try again", None)
-        };
         if self.shared.shutdown.is_cancelled() {
             return Err(refusal("the server is stopping; try again in a moment", None));
         }
         let Some(stream) = self.shared.store.stream_of_key(key).await.map_err(unavailable)? else {
             return Err(refusal("unknown stream key; copy it again from where the stream was created", None));
         };
+        if stream.source != kind {
+            let reason = "this stream's source is another protocol; create one for this protocol";
+            return Err(refusal(reason, Some(stream.id)));
+        }
+        self.admit_to(stream).await
+    }
+}
+
+fn refusal(reason: &str, stream: Option<StreamId>) -> Refusal {
+    Refusal { reason: reason.to_owned(), stream }
+}
+
+fn unavailable(error: Error) -> Refusal {
+    tracing::error!(%error, "a publisher could not be looked up");
+    refusal("the server cannot look up stream keys at the moment; try again", None)
+}
+
+impl Admission {
+    /// Admits whoever may feed the stream, if it may be fed.
+    async fn admit_to(&self, stream: Stream) -> Result<Publication, Refusal> {
         let id = stream.id.clone();
         let refuse = |reason: &str| Err(refusal(reason, Some(id.clone())));
-        if stream.source != kind {
-            return refuse("this stream's source is another protocol; create one for this protocol");
-        }
         if stream.state.is_over() {
             return refuse("this stream is over; create a new one");
         }
@@ -162,32 +214,5 @@ impl Publishers for Admission {
         }
         tracing::info!(stream_id = %id, "a publisher is connected");
         Ok(publication)
-    }
-}
-
-#[async_trait]
-impl FeedControl for Admission {
-    async fn stop(&self, stream: &Stream) -> Result<()> {
-        let now = self.shared.store.stream(&stream.organization_id, &stream.id).await?;
-        let Some(stream) = now.filter(|stream| !stream.state.is_over()) else { return Ok(()) };
-        let inbox = self.task(stream).await?;
-        let (reply, answer) = oneshot::channel();
-        // A task that is gone has ended the stream, or leaves it to the next start.
-        if inbox.send(Command::Stop(reply)).await.is_err() {
-            return Ok(());
-        }
-        answer.await.unwrap_or(Ok(()))
-    }
-
-    fn room(&self) -> Room {
-        self.shared.space.room()
-    }
-
-    async fn addresses(&self) -> Result<Option<Addresses>> {
-        Ok(Some(self.addresses.clone()))
-    }
-
-    async fn pull(&self, stream: &Stream) -> Result<()> {
-        Err(Error::user(format!("stream {} cannot be pulled: this version takes pushed feeds only", stream.id)))
     }
 }

@@ -6,7 +6,7 @@ use crest_core::{Fault, Result};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::lifecycle::{AGAIN, Latest, Life};
+use crate::lifecycle::{AGAIN, Ending, Latest, Life};
 
 impl Life {
     /// The publisher is away. The session stays open: it may go on.
@@ -16,7 +16,7 @@ impl Life {
             // It was away before, and left again without sending anything.
             return;
         }
-        self.deadline = Some(Instant::now() + self.shared.ingest.reconnect.0);
+        self.deadline = Some(Instant::now() + self.shared.patience(&self.stream));
         loop {
             let (to, event) = (StreamState::Interrupted, EventType::StreamInterrupted);
             let stepped = self.shared.steps().step(&self.stream, Some(session), to, event, Some(reason)).await;
@@ -36,15 +36,15 @@ impl Life {
         }
     }
 
-    pub(crate) async fn stop(&mut self, reply: oneshot::Sender<Result<()>>) {
+    pub(crate) async fn finish(&mut self, ending: Ending, reply: oneshot::Sender<Result<()>>) {
         self.registry.end(&self.stream.id);
         // Whoever asked may have gone away meanwhile.
-        let _ = reply.send(self.end("stopped").await);
+        let _ = reply.send(self.end(&ending).await);
     }
 
     /// `false` where it may succeed later.
-    pub(crate) async fn end_or_log(&mut self, reason: &str) -> bool {
-        let Err(error) = self.end(reason).await else { return true };
+    pub(crate) async fn end_or_log(&mut self, reason: String) -> bool {
+        let Err(error) = self.end(&Ending::Over(reason)).await else { return true };
         if error.fault == Fault::Conflict && !self.shared.alone {
             tracing::info!(stream_id = %self.stream.id, %error, "the stream is let go");
             return true;
@@ -53,7 +53,7 @@ impl Life {
         !error.retryable
     }
 
-    async fn end(&mut self, reason: &str) -> Result<()> {
+    async fn end(&mut self, ending: &Ending) -> Result<()> {
         if matches!(self.latest, Latest::Elsewhere) {
             return Ok(());
         }
@@ -62,6 +62,7 @@ impl Life {
             steps.end_session(&self.stream, session, end).await?;
         }
         let session = latest.map(|(session, _)| session);
-        steps.step(&self.stream, session, StreamState::Ended, EventType::StreamEnded, Some(reason)).await
+        let (state, event, reason) = ending.step();
+        steps.step(&self.stream, session, state, event, Some(reason)).await
     }
 }

@@ -8,7 +8,7 @@ use crest_core::segment::Fragment;
 use crest_core::space::Room;
 use crest_core::stream::Stream;
 use crest_core::topic::Topic;
-use crest_core::{Error, MediaTime, Result, Session};
+use crest_core::{Error, MediaTime, Result, Session, WallTime};
 use crest_media::Segmenter;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -78,6 +78,8 @@ impl SessionMedia {
 pub(crate) struct Opening {
     pub(crate) video: Option<VideoConfig>,
     pub(crate) audio: Option<AudioConfig>,
+    /// Wall-clock time of the first packet, where the source says it.
+    pub(crate) anchor: Option<WallTime>,
 }
 
 /// A feed that is running.

@@ -11,6 +11,7 @@ pub mod fuzzing;
 mod lifecycle;
 mod opening;
 pub mod publish;
+pub mod pull;
 mod queue;
 mod recent;
 mod recovery;
@@ -21,11 +22,13 @@ mod sampler;
 mod sampling;
 mod space;
 mod states;
+mod steer;
 pub mod timeline;
 mod upload;
 mod watch;
 
 pub use config::{IngestConfig, RetentionConfig, RtmpConfig};
+pub use pull::{PullConfig, ResolverConfig};
 pub use sampler::Sampler;
 pub use space::{Limits, Reserve, Volume};
 pub use states::Steps;
@@ -50,10 +53,12 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::lifecycle::{AGAIN, Shared};
 use crate::publish::{PublishServer, Publishers};
+use crate::pull::Pulls;
 use crate::recent::Recent;
 use crate::recovery::Recovery;
 use crate::retention::Retention;
 use crate::rtmp::RtmpServer;
+use crate::steer::Steering;
 use crate::upload::{Uploads, Way};
 
 /// How long a stream that another process took over is not taken back while that one feeds it.
@@ -84,6 +89,8 @@ pub struct IngestParts {
     pub ingest: IngestConfig,
     /// The RTMP listener.
     pub rtmp: RtmpConfig,
+    /// How feeds are pulled.
+    pub pull: PullConfig,
     /// How long stored media is kept.
     pub retention: RetentionConfig,
     /// Media kept around a highlight whose clip is not cut yet, beside what retention keeps anyway: the
@@ -96,8 +103,7 @@ pub struct IngestParts {
 /// The running role: listeners, feeds, retention.
 pub struct Ingest {
     rtmp_address: SocketAddr,
-    addresses: Addresses,
-    admission: Arc<Admission>,
+    steering: Arc<Steering>,
     tasks: TaskTracker,
 }
 
@@ -121,6 +127,7 @@ impl Ingest {
         while let Err(error) = recovery.urgent().await {
             pause(error, patient).await?;
         }
+        let scratch = parts.root.join("pull");
         let reserve = parts.reserve;
         let retention = Retention {
             store: Arc::clone(&parts.store),
@@ -142,6 +149,7 @@ impl Ingest {
             pool: parts.pool,
             segmenter: parts.segmenter,
             ingest: parts.ingest,
+            pull_patience: parts.pull.patience.0,
             space: reserve.space(),
             alone: parts.others.is_none(),
             followed: Recent::new(FOLLOWED),
@@ -149,7 +157,7 @@ impl Ingest {
         });
         let rtmp_address = rtmp.address();
         let addresses = Addresses { rtmp: Some(rtmp.url()), ..Addresses::default() };
-        let admission = Arc::new(Admission::new(shared, tasks.clone(), addresses.clone()));
+        let admission = Arc::new(Admission::new(shared, tasks.clone()));
         while let Err(error) = admission.recover().await {
             pause(error, patient).await?;
         }
@@ -161,8 +169,11 @@ impl Ingest {
         tasks.spawn(Box::new(rtmp).run(publishers, shutdown.clone()));
         tasks.spawn(reserve.run(shutdown.clone()));
         tasks.spawn(retention.run(shutdown.clone()));
-        tasks.spawn(recovery.run(shutdown));
-        Ok(Self { rtmp_address, addresses, admission, tasks })
+        tasks.spawn(recovery.run(shutdown.clone()));
+        let pulls = Pulls::new(Arc::clone(&admission), parts.pull, scratch, tasks.clone(), shutdown)?;
+        pulls.recover().await?;
+        let steering = Arc::new(Steering { admission, pulls, addresses });
+        Ok(Self { rtmp_address, steering, tasks })
     }
 
     /// Where RTMP publishers are accepted.
@@ -172,17 +183,17 @@ impl Ingest {
 
     /// What the API asks of this role.
     pub fn control(&self) -> Arc<dyn FeedControl> {
-        self.admission.clone()
+        self.steering.clone()
     }
 
     /// What publishers are told to connect to.
     pub fn addresses(&self) -> &Addresses {
-        &self.addresses
+        &self.steering.addresses
     }
 
     /// What other processes ask of this role.
     pub fn ears(&self) -> Ears {
-        Ears(self.admission.clone())
+        Ears(self.steering.clone())
     }
 
     /// Waits until, after the shutdown, all feeds are closed and their sessions marked interrupted.
@@ -205,11 +216,11 @@ async fn pause(error: Error, patient: bool) -> Result<()> {
 
 /// Where the records of the topic `control` go.
 #[derive(Clone)]
-pub struct Ears(Arc<Admission>);
+pub struct Ears(Arc<Steering>);
 
 impl Ears {
     /// Does what another process asks for, in the stream's own task.
-    pub fn hear(&self, control: &Control) {
-        self.0.hear(control);
+    pub async fn hear(&self, control: &Control) {
+        self.0.hear(control).await;
     }
 }

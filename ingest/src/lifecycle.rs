@@ -3,10 +3,11 @@
 
 use crest_core::bus::SharedBus;
 use crest_core::codec::MediaEvent;
+use crest_core::event::EventType;
 use crest_core::instance::InstanceId;
 use crest_core::space::Space;
 use crest_core::store::SharedStore;
-use crest_core::stream::Stream;
+use crest_core::stream::{SourceKind, Stream, StreamState};
 use crest_core::view::Links;
 use crest_core::{Error, MediaTime, Result, Session, StreamId};
 use crest_media::{KeyframePool, SegmenterConfig};
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) pool: KeyframePool,
     pub(crate) segmenter: SegmenterConfig,
     pub(crate) ingest: IngestConfig,
+    /// How long a source that is pulled may be away.
+    pub(crate) pull_patience: Duration,
     pub(crate) space: Space,
     /// Whether this is the only process: nobody else feeds streams.
     pub(crate) alone: bool,
@@ -55,6 +58,14 @@ impl Shared {
         Ok(self.store.stored_to(stream, session).await?.max(left).unwrap_or(MediaTime::ZERO))
     }
 
+    /// How long a stream's feed may be away before the stream is over.
+    pub(crate) fn patience(&self, stream: &Stream) -> Duration {
+        match stream.source {
+            SourceKind::Url => self.pull_patience,
+            SourceKind::Rtmp | SourceKind::Whip | SourceKind::Srt => self.ingest.reconnect.0,
+        }
+    }
+
     /// The steps of streams' lives.
     pub(crate) fn steps(&self) -> Steps<'_> {
         Steps { store: &self.store, bus: &self.bus, links: &self.links }
@@ -67,9 +78,31 @@ pub(crate) enum Command {
     /// Take this publisher; the registry admits one at a time.
     Publish(Source),
     /// End the stream, and answer when it has ended.
-    Stop(oneshot::Sender<Result<()>>),
+    End(Ending, oneshot::Sender<Result<()>>),
     /// Look into the store: another process may have ended the stream, or feed it by now.
     Look,
+}
+
+/// Why a stream ends before its publisher's time to come back has run out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Somebody asked for it.
+    Stopped,
+    /// Its source has nothing more to give.
+    Over(String),
+    /// Its source can never give anything.
+    Failed(String),
+}
+
+impl Ending {
+    /// The state that it ends in, the event that says so, and why.
+    pub(crate) fn step(&self) -> (StreamState, EventType, &str) {
+        match self {
+            Self::Stopped => (StreamState::Ended, EventType::StreamEnded, "stopped"),
+            Self::Over(reason) => (StreamState::Ended, EventType::StreamEnded, reason),
+            Self::Failed(reason) => (StreamState::Failed, EventType::StreamFailed, reason),
+        }
+    }
 }
 
 /// The session that goes on when the publisher comes back.
@@ -98,7 +131,7 @@ impl Latest {
 /// How a publisher's stay ended.
 enum Departure {
     Gone(String),
-    Stopped(oneshot::Sender<Result<()>>),
+    Ended(Ending, oneshot::Sender<Result<()>>),
     /// Another process feeds the stream, or has ended it.
     Lost,
     Shutdown,
@@ -127,7 +160,7 @@ impl Life {
         stream: Stream,
         session: Option<(Session, MediaTime)>,
     ) -> Self {
-        let deadline = Some(Instant::now() + shared.ingest.reconnect.0);
+        let deadline = Some(Instant::now() + shared.patience(&stream));
         let latest = session.map_or(Latest::None, |(session, end)| Latest::Foreign(session, end));
         Self { shared, registry, stream, latest, deadline }
     }
@@ -148,8 +181,8 @@ impl Life {
                 () = until(self.deadline) => {
                     // A publisher may have been admitted this instant.
                     if self.registry.close(&self.stream.id) {
-                        let away = self.shared.ingest.reconnect.0.as_secs_f64();
-                        if self.end_or_log(&format!("did not come back within {away} s")).await {
+                        let away = self.shared.patience(&self.stream).as_secs_f64();
+                        if self.end_or_log(format!("did not come back within {away} s")).await {
                             break;
                         }
                         // The disk is full, perhaps: the stream is ended as soon as that can be kept.
@@ -163,8 +196,8 @@ impl Life {
             match command {
                 Some(Command::Publish(source)) => match self.broadcast(source, &mut inbox).await {
                     Departure::Gone(reason) => self.interrupt(&reason).await,
-                    Departure::Stopped(reply) => {
-                        self.stop(reply).await;
+                    Departure::Ended(ending, reply) => {
+                        self.finish(ending, reply).await;
                         break;
                     }
                     Departure::Lost => break,
@@ -179,8 +212,8 @@ impl Life {
                     }
                     continue;
                 }
-                Some(Command::Stop(reply)) => {
-                    self.stop(reply).await;
+                Some(Command::End(ending, reply)) => {
+                    self.finish(ending, reply).await;
                     break;
                 }
                 None => break,
@@ -206,7 +239,7 @@ impl Life {
                     break Departure::Shutdown;
                 }
                 command = inbox.recv() => match command {
-                    Some(Command::Stop(reply)) => break Departure::Stopped(reply),
+                    Some(Command::End(ending, reply)) => break Departure::Ended(ending, reply),
                     Some(Command::Look) => {
                         let session = feed.as_ref().map(Feed::session);
                         if self.is_lost(session).await {
@@ -221,6 +254,10 @@ impl Life {
             };
             let event = match delivery {
                 Delivery::Media(event) => event,
+                Delivery::Anchor(wall) => {
+                    opening.anchor = Some(wall);
+                    continue;
+                }
                 Delivery::Gone(reason) => break Departure::Gone(reason),
             };
             match (feed.as_mut(), event) {

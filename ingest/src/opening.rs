@@ -4,11 +4,12 @@
 use crest_core::codec::{MediaEvent, Packet};
 use crest_core::event::EventType;
 use crest_core::stream::{Stream, StreamState};
-use crest_core::{Error, Fault, MediaTime, Result, Session};
+use crest_core::{Error, Fault, MediaTime, Result, Session, WallTime};
 use std::time::Duration;
 
 use crate::feed::{Feed, Opening, SessionMedia};
 use crate::lifecycle::{Latest, Life};
+use crate::states::now;
 
 /// How long a look into the store may hold up a feed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -21,7 +22,7 @@ impl Life {
         first: Packet,
         kind: fn(Packet) -> MediaEvent,
     ) -> Result<Feed> {
-        let within = self.shared.ingest.reconnect.0;
+        let within = self.shared.patience(&self.stream);
         let event = match self.latest {
             Latest::None => EventType::StreamStarted,
             Latest::Foreign(..) | Latest::Ours(_) => EventType::StreamResumed,
@@ -34,7 +35,7 @@ impl Life {
         let media = match std::mem::replace(&mut self.latest, Latest::None) {
             Latest::Ours(media) if continues => *media,
             latest => {
-                let begun = self.next_session(latest.session()).await;
+                let begun = self.next_session(latest.session(), opening.anchor).await;
                 self.latest = latest;
                 SessionMedia::new(&self.shared, &self.stream, begun?)
             }
@@ -65,12 +66,12 @@ impl Life {
         Ok(feed)
     }
 
-    /// Ends the session before, and begins the next one.
-    async fn next_session(&self, before: Option<(Session, MediaTime)>) -> Result<Session> {
+    /// Ends the session before, and begins the next one: at `anchor`, where the feed says when its media began.
+    async fn next_session(&self, before: Option<(Session, MediaTime)>, anchor: Option<WallTime>) -> Result<Session> {
         if let Some((session, end)) = before {
             self.shared.steps().end_session(&self.stream, session, end).await?;
         }
-        self.shared.steps().begin_session(&self.stream, &self.shared.instance).await
+        self.shared.steps().begin_session(&self.stream, &self.shared.instance, anchor.unwrap_or_else(now)).await
     }
 
     /// The publisher came here from another process, which may not have noticed: what it fed is interrupted.

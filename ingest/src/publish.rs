@@ -3,9 +3,9 @@
 //! touching anything else.
 
 use async_trait::async_trait;
-use crest_core::StreamId;
 use crest_core::codec::MediaEvent;
 use crest_core::stream::SourceKind;
+use crest_core::{StreamId, WallTime};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -49,6 +49,8 @@ pub struct Refusal {
 #[derive(Debug)]
 pub(crate) enum Delivery {
     Media(MediaEvent),
+    /// Wall-clock time of the packet that follows.
+    Anchor(WallTime),
     Gone(String),
 }
 
@@ -70,6 +72,13 @@ impl Publication {
     /// count. Waits while the feed is busy. `false` when the publisher is not wanted any more.
     pub async fn deliver(&self, event: MediaEvent) -> bool {
         self.deliveries.send(Delivery::Media(event)).await.is_ok()
+    }
+
+    /// Says when the packet that is delivered next was recorded, where the source knows it: what begins with
+    /// that packet began then, and not when it arrived.
+    pub async fn anchor(&self, wall: WallTime) {
+        // A feed that is over does not need to know.
+        let _ = self.deliveries.send(Delivery::Anchor(wall)).await;
     }
 
     /// Says why nothing more will come.
@@ -100,9 +109,12 @@ impl Source {
     /// Takes nothing new, and returns what was delivered before, one by one.
     pub(crate) fn drain(&mut self) -> Option<MediaEvent> {
         self.deliveries.close();
-        match self.deliveries.try_recv() {
-            Ok(Delivery::Media(event)) => Some(event),
-            Ok(Delivery::Gone(_)) | Err(_) => None,
+        loop {
+            match self.deliveries.try_recv() {
+                Ok(Delivery::Media(event)) => return Some(event),
+                Ok(Delivery::Anchor(_)) => {}
+                Ok(Delivery::Gone(_)) | Err(_) => return None,
+            }
         }
     }
 }

@@ -62,9 +62,13 @@ impl Steps<'_> {
         self.step(stream, stream.session, StreamState::Ended, EventType::StreamEnded, Some(reason)).await
     }
 
-    /// Allocates the next session, before its first sample, and begins its log.
-    pub(crate) async fn begin_session(&self, stream: &Stream, instance: &InstanceId) -> Result<Session> {
-        let wall = now();
+    /// Allocates the next session, before its first sample, and begins its log. Its media began at `wall`.
+    pub(crate) async fn begin_session(
+        &self,
+        stream: &Stream,
+        instance: &InstanceId,
+        wall: WallTime,
+    ) -> Result<Session> {
         // A second attempt is answered with the session of the first.
         let started = patiently(|| self.store.start_session(&stream.id, wall, instance));
         let session = around(Stage::Session, started).await?;

@@ -114,7 +114,7 @@ impl Watch {
         }
         let key = (stream.id.clone(), session);
         let since = self.left.get(&key).copied().unwrap_or_else(Instant::now);
-        let reconnect = self.shared.ingest.reconnect.0;
+        let reconnect = self.shared.patience(stream);
         if since.elapsed() < reconnect {
             left.insert(key, since);
             return Ok(());

@@ -3,7 +3,8 @@
 use reqwest::Url;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::webhooks::address::{check_url, is_public};
+use crate::webhooks::address::check_url;
+use crest_core::address::is_public;
 
 /// An address: 4 or 16 bytes are one as it stands, everything else is the text of a URL.
 pub fn address(data: &[u8]) {

@@ -24,6 +24,8 @@ pub struct Config {
     pub api: crest_control_api::ApiConfig,
     /// RTMP publishers.
     pub rtmp: crest_ingest::RtmpConfig,
+    /// Feeds that are pulled.
+    pub pull: crest_ingest::PullConfig,
     /// Feeds.
     pub ingest: crest_ingest::IngestConfig,
     /// How encoded media is cut into segments and fragments.

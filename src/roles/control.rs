@@ -5,11 +5,11 @@ use async_trait::async_trait;
 use crest_core::bus::{Next, Position, Received, Record, Start};
 use crest_core::control::Control;
 use crest_core::feeds::{Addresses, FeedControl};
-use crest_core::instance::{Instance, QUIET};
+use crest_core::instance::{Instance, InstanceId, QUIET};
 use crest_core::space::Room;
 use crest_core::stream::Stream;
 use crest_core::topic::Topic;
-use crest_core::{Error, Fault, Result};
+use crest_core::{Error, Fault, Result, StreamId};
 use crest_ingest::{Ears, Steps};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -104,6 +104,13 @@ impl FeedControl for Remote {
         Ok(addresses)
     }
 
+    async fn puller(&self, stream: &StreamId) -> Result<Option<InstanceId>> {
+        // Any will do; by the id they get about as many each.
+        let turn: usize = stream.as_str().bytes().map(usize::from).sum();
+        let there = self.there().await?;
+        Ok(there.get(turn % there.len().max(1)).map(|instance| instance.id.clone()))
+    }
+
     async fn pull(&self, stream: &Stream) -> Result<()> {
         match &self.own {
             Some(own) => own.pull(stream).await,
@@ -126,7 +133,7 @@ pub async fn follow(parts: Parts, ears: Ears) -> anyhow::Result<()> {
         let mut done = BTreeMap::new();
         for item in &received {
             done.insert(item.position.partition, item.position.offset);
-            if let Err(error) = hear(&ears, item) {
+            if let Err(error) = hear(&ears, item).await {
                 let set_aside = || parts.bus.dead_letter(Topic::Control, item, &error.message);
                 if insist("setting a record aside", &parts.shutdown, set_aside).await?.is_none() {
                     return Ok(());
@@ -143,7 +150,7 @@ pub async fn follow(parts: Parts, ears: Ears) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn hear(ears: &Ears, item: &Received) -> Result<()> {
-    ears.hear(&Control::decode(&item.record.payload)?);
+async fn hear(ears: &Ears, item: &Received) -> Result<()> {
+    ears.hear(&Control::decode(&item.record.payload)?).await;
     Ok(())
 }

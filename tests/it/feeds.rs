@@ -11,6 +11,7 @@ use crate::harness::{program, run, succeed, wait_for};
 use crate::publisher::Publisher;
 use crate::receiver::Receiver;
 use crate::server::{Api, Server};
+use crate::stored;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -49,20 +50,7 @@ impl Stage {
 
     /// The segment files of this stream, over all sessions.
     fn segments(&self) -> Vec<PathBuf> {
-        fn below(folder: &Path, found: &mut Vec<PathBuf>) {
-            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                match entry.path() {
-                    path if path.is_dir() => below(&path, found),
-                    path => found.push(path),
-                }
-            }
-        }
-        let mut found = Vec::new();
-        below(&self.server.data.join("media"), &mut found);
-        found.retain(|path| path.components().any(|c| c.as_os_str() == self.stream.as_str()));
-        found.retain(|path| path.extension().is_some_and(|e| e == "mp4"));
-        found.sort();
-        found
+        stored::segments(&self.server.data, &self.stream)
     }
 
     /// Waits until at least so many seconds of media are stored, and insists that they can be decoded.
@@ -80,11 +68,9 @@ impl Stage {
 
 /// Seconds from the first packet of a file to its last.
 async fn packets_s(file: &Path) -> Result<f64> {
-    let args = ["-v", "error", "-show_entries", "packet=pts_time", "-of", "csv=p=0"].map(std::ffi::OsStr::new);
-    let said = program("ffprobe", args.into_iter().chain([file.as_os_str()]), SOON).await?.text();
-    let times: Vec<f64> = said.lines().filter_map(|line| line.trim_end_matches(',').parse().ok()).collect();
-    let (first, last) = times.iter().fold((f64::MAX, f64::MIN), |(a, b), t| (a.min(*t), b.max(*t)));
-    Ok((last - first).max(0.0))
+    let mut times = stored::times(file, "v").await?;
+    times.extend(stored::times(file, "a").await?);
+    Ok(stored::span(&times))
 }
 
 #[test]

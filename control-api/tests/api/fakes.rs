@@ -106,6 +106,9 @@ impl Streams for MemoryStore {
     async fn streams_in(&self, _: &[StreamState]) -> Result<Vec<Stream>> {
         unused()
     }
+    async fn explain_stream(&self, _: &StreamId, _: &str, _: WallTime) -> Result<()> {
+        unused()
+    }
     async fn transition_stream(
         &self,
         _: &StreamId,
@@ -400,6 +403,10 @@ impl FeedControl for MemoryFeeds {
         let deserted = self.deserted.load(Ordering::Acquire);
         let rtmp = Some("rtmp://crest.test:1935/live".into());
         Ok((!deserted).then_some(Addresses { rtmp, ..Addresses::default() }))
+    }
+    async fn puller(&self, _: &StreamId) -> Result<Option<InstanceId>> {
+        let deserted = self.deserted.load(Ordering::Acquire);
+        Ok((!deserted).then(|| InstanceId::from_raw("ins_puller")))
     }
     async fn pull(&self, _: &Stream) -> Result<()> {
         Ok(())

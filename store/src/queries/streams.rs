@@ -152,6 +152,21 @@ impl Streams for DbStore {
         })
     }
 
+    async fn explain_stream(&self, id: &StreamId, reason: &str, now: WallTime) -> Result<()> {
+        change!(self, "explain_stream", Whose::All, |tx| {
+            sqlx::query(
+                "UPDATE streams SET state_reason = $1, updated_at = $2 \
+                 WHERE id = $3 AND state IN ('created', 'interrupted')",
+            )
+            .bind(reason)
+            .bind(now.0)
+            .bind(id.as_str())
+            .execute(&mut **tx)
+            .await?;
+            Ok(())
+        })
+    }
+
     /// Done again it finds the stream there already, and answers `false`.
     async fn transition_stream(
         &self,

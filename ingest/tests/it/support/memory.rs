@@ -98,6 +98,13 @@ impl Streams for MemoryStore {
     async fn streams_in(&self, states: &[StreamState]) -> Result<Vec<Stream>> {
         Ok(self.0.lock().unwrap().streams.iter().filter(|s| states.contains(&s.state)).cloned().collect())
     }
+    async fn explain_stream(&self, id: &StreamId, reason: &str, _: WallTime) -> Result<()> {
+        let waiting = |s: &&mut Stream| matches!(s.state, StreamState::Created | StreamState::Interrupted);
+        if let Some(stream) = self.0.lock().unwrap().streams.iter_mut().filter(waiting).find(|s| s.id == *id) {
+            stream.state_reason = Some(reason.to_owned());
+        }
+        Ok(())
+    }
     async fn transition_stream(
         &self,
         id: &StreamId,

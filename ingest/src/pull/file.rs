@@ -1,0 +1,141 @@
+//! Files: MPEG-TS is read as it arrives, other containers from the disk, where they are fetched to first: what
+//! is needed to read them may stand at their end.
+
+use bytes::Bytes;
+use crest_core::Fault;
+use crest_core::codec::MediaEvent;
+use crest_media::{Container, Demuxer, FileReader};
+use reqwest::Url;
+use std::path::{Path, PathBuf};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+
+use super::Trouble;
+use super::hls::container;
+use super::http::Body;
+use super::outlet::Outlet;
+use super::source::Sources;
+
+/// Events that are read ahead of their time.
+const AHEAD: usize = 64;
+/// Where reading a recording has come to its end.
+const OVER: &str = "the file is over";
+
+/// Reads what a server sends; `first` has been taken from it already.
+pub(super) async fn run(
+    sources: &Sources,
+    body: Body,
+    first: Bytes,
+    outlet: &mut Outlet<'_>,
+) -> Result<String, Trouble> {
+    if first.len() >= 8 && matches!(container(&first), Some(Container::MpegTs)) {
+        return stream(body, first, outlet).await;
+    }
+    let file = fetch(sources, body, first).await?;
+    read(file.path().to_owned(), outlet).await
+}
+
+/// Reads a file of the folder that the operator has named for it.
+pub(super) async fn run_local(sources: &Sources, url: &Url, outlet: &mut Outlet<'_>) -> Result<String, Trouble> {
+    let refused = |reason: &str| Err(Trouble::Final(reason.to_owned()));
+    let Some(folder) = &sources.config.files else {
+        return refused("files of the server are not read; the operator can permit a folder with pull.files");
+    };
+    let folder = std::fs::canonicalize(folder);
+    let path = url.to_file_path().ok().map(std::fs::canonicalize);
+    match (folder, path) {
+        // Links are followed first: what counts is where the file lies.
+        (Ok(folder), Some(Ok(path))) if path.starts_with(&folder) => read(path, outlet).await,
+        _ => refused("there is no such file in the folder that may be read (pull.files)"),
+    }
+}
+
+/// MPEG-TS as it arrives, recorded or live.
+async fn stream(mut body: Body, first: Bytes, outlet: &mut Outlet<'_>) -> Result<String, Trouble> {
+    let recorded = body.length().is_some();
+    if recorded {
+        outlet.recorded();
+    }
+    let unreadable = |error: crest_core::Error| Trouble::Passing(format!("it cannot be read: {}", error.message));
+    let mut demuxer = Demuxer::new(Container::MpegTs).map_err(unreadable)?;
+    let mut chunk = Some(first);
+    while let Some(bytes) = chunk {
+        for event in demuxer.push(bytes).map_err(unreadable)? {
+            outlet.deliver(event).await?;
+        }
+        chunk = body.next().await?;
+    }
+    for event in demuxer.finish().map_err(unreadable)? {
+        outlet.deliver(event).await?;
+    }
+    match recorded {
+        true if !outlet.has_given() => Err(Trouble::Final(no_media(&demuxer.notes()))),
+        true => Ok(OVER.to_owned()),
+        false => Err(Trouble::Passing("the server ended the stream".to_owned())),
+    }
+}
+
+/// Fetches a file whole.
+async fn fetch(sources: &Sources, mut body: Body, first: Bytes) -> Result<tempfile::NamedTempFile, Trouble> {
+    let most = sources.config.max_file;
+    let too_large = || Trouble::Final(format!("the file is larger than {most} (pull.max_file)"));
+    if body.length().is_some_and(|length| length > most.as_u64()) {
+        return Err(too_large());
+    }
+    let unkept = |error: std::io::Error| Trouble::Passing(format!("the file cannot be kept while it is read: {error}"));
+    std::fs::create_dir_all(&sources.scratch).map_err(unkept)?;
+    let file = tempfile::Builder::new().prefix("pull-").tempfile_in(&sources.scratch).map_err(unkept)?;
+    let mut out = tokio::fs::File::from_std(file.as_file().try_clone().map_err(unkept)?);
+    let (mut chunk, mut size) = (Some(first), 0u64);
+    while let Some(bytes) = chunk {
+        size += bytes.len() as u64;
+        if size > most.as_u64() {
+            return Err(too_large());
+        }
+        out.write_all(&bytes).await.map_err(unkept)?;
+        chunk = body.next().await?;
+    }
+    out.flush().await.map_err(unkept)?;
+    Ok(file)
+}
+
+/// Reads a file of the disk, as fast as it plays.
+async fn read(path: PathBuf, outlet: &mut Outlet<'_>) -> Result<String, Trouble> {
+    outlet.recorded();
+    let (events, mut ready) = mpsc::channel(AHEAD);
+    // Ends when its channel does.
+    let reading = tokio::task::spawn_blocking(move || read_into(&path, &events));
+    while let Some(event) = ready.recv().await {
+        outlet.deliver(event).await?;
+    }
+    let notes = match reading.await {
+        Ok(Ok(notes)) => notes,
+        Ok(Err(error)) if error.fault == Fault::User => return Err(Trouble::Final(error.message)),
+        Ok(Err(error)) => return Err(Trouble::Passing(error.message)),
+        Err(error) => return Err(Trouble::Passing(format!("reading the file ended abnormally: {error}"))),
+    };
+    for note in &notes {
+        tracing::info!(note, "something of a file is left out");
+    }
+    outlet.has_given().then(|| OVER.to_owned()).ok_or_else(|| Trouble::Final(no_media(&notes)))
+}
+
+fn read_into(path: &Path, events: &mpsc::Sender<MediaEvent>) -> crest_core::Result<Vec<String>> {
+    // Its own name means nothing to whoever named the address.
+    let named = |error: crest_core::Error| {
+        let message = error.message.replace(&path.display().to_string(), "the file");
+        crest_core::Error { message, ..error }
+    };
+    let mut reader = FileReader::open(&path.display().to_string()).map_err(named)?;
+    while let Some(event) = reader.next_event().map_err(named)? {
+        if events.blocking_send(event).is_err() {
+            break;
+        }
+    }
+    Ok(reader.notes())
+}
+
+fn no_media(notes: &[String]) -> String {
+    let why = notes.first().map_or(String::new(), |note| format!(": {note}"));
+    format!("what is there has no picture or sound that can be read{why}")
+}

@@ -1,0 +1,122 @@
+//! Advertisements that were stitched into a broadcast, as far as its playlist says where they are. They are
+//! left out: what happens in them is no moment of the broadcast.
+//!
+//! Two ways of saying so are in use: `EXT-X-DATERANGE` with a class or a SCTE-35 command (RFC 8216 4.3.2.7; Twitch's
+//! class is `twitch-stitched-ad`), and the older `EXT-X-CUE-OUT` and `EXT-X-CUE-IN` between segments.
+
+use crest_core::WallTime;
+use m3u8_rs::ExtTag;
+
+/// Milliseconds that an advertisement is taken to last whose end is not said yet.
+const UNKNOWN_END: i64 = 120_000;
+
+/// A stretch of wall-clock time that is an advertisement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    start: WallTime,
+    end: WallTime,
+}
+
+impl Span {
+    /// Whether what was recorded then lies in it. Both ends are rounded by those who write them.
+    pub(crate) fn covers(&self, at: WallTime) -> bool {
+        const ROUNDING: i64 = 100;
+        self.start.0.saturating_sub(ROUNDING) <= at.0 && at.0.saturating_add(ROUNDING) < self.end.0
+    }
+}
+
+/// The beginning or the end of an advertisement between two segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cue {
+    /// What follows is one.
+    Out,
+    /// What follows is none.
+    In,
+}
+
+impl Cue {
+    /// What the tags before a segment say last.
+    pub(crate) fn of(tags: &[ExtTag]) -> Option<Self> {
+        let cue = |tag: &ExtTag| match tag.tag.as_str() {
+            "X-CUE-OUT" | "X-CUE-OUT-CONT" | "EXT-X-CUE-OUT" | "EXT-X-CUE-OUT-CONT" => Some(Self::Out),
+            "X-CUE-IN" | "EXT-X-CUE-IN" => Some(Self::In),
+            _ => None,
+        };
+        tags.iter().filter_map(cue).next_back()
+    }
+}
+
+/// The advertisements that a playlist's date ranges name. The playlist's parser keeps one range per segment,
+/// and several may stand before the first: they are read here.
+pub(crate) fn spans(playlist: &[u8]) -> Vec<Span> {
+    let lines = playlist.split(|byte| matches!(byte, b'\n' | b'\r'));
+    let ranges = lines.filter_map(|line| line.strip_prefix(b"#EXT-X-DATERANGE:"));
+    ranges.filter_map(|attributes| span(&String::from_utf8_lossy(attributes))).collect()
+}
+
+fn span(attributes: &str) -> Option<Span> {
+    let class = attribute(attributes, "CLASS").unwrap_or_default();
+    let is_ad = class.contains("stitched-ad") || attribute(attributes, "SCTE35-OUT").is_some();
+    if !is_ad {
+        return None;
+    }
+    let time = |name| WallTime::parse(attribute(attributes, name)?);
+    let seconds = |name| attribute(attributes, name)?.parse::<f64>().ok().filter(|s| (0.0..86_400.0).contains(s));
+    let start = time("START-DATE")?;
+    let lasts = || Some((seconds("DURATION").or_else(|| seconds("PLANNED-DURATION"))? * 1000.0) as i64);
+    let end = time("END-DATE").unwrap_or_else(|| start.plus_millis(lasts().unwrap_or(UNKNOWN_END)));
+    Some(Span { start, end })
+}
+
+/// An attribute's value without its quotation marks.
+fn attribute<'a>(attributes: &'a str, name: &str) -> Option<&'a str> {
+    let mut rest = attributes;
+    while let Some((key, value)) = rest.split_once('=') {
+        let (value, after) = match value.strip_prefix('"') {
+            Some(quoted) => {
+                let (value, after) = quoted.split_once('"')?;
+                (value, after.strip_prefix(',').unwrap_or(after))
+            }
+            None => value.split_once(',').unwrap_or((value, "")),
+        };
+        if key.trim() == name {
+            return Some(value);
+        }
+        rest = after;
+    }
+    None
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advertisements_are_told_from_other_ranges() {
+        let playlist = b"#EXTM3U\n\
+            #EXT-X-DATERANGE:ID=\"playlist-session\",CLASS=\"twitch-session\",START-DATE=\"2026-11-21T10:00:00Z\",END-ON-NEXT=YES\n\
+            #EXT-X-DATERANGE:ID=\"a,b=c\",CLASS=\"twitch-stitched-ad\",START-DATE=\"2026-11-21T10:00:04.000Z\",DURATION=30.5,X-TV=\"x\"\r\n\
+            #EXT-X-DATERANGE:ID=\"s\",START-DATE=\"2026-11-21T10:10:00Z\",PLANNED-DURATION=15,SCTE35-OUT=0xFC30\n\
+            #EXT-X-DATERANGE:ID=\"open\",CLASS=\"twitch-stitched-ad\",START-DATE=\"2026-11-21T11:00:00Z\"\n\
+            #EXT-X-DATERANGE:ID=\"broken\",CLASS=\"twitch-stitched-ad\",START-DATE=\"soon\"\n\
+            #EXT-X-DATERANGE:CLASS=\"twitch-stitched-ad\n";
+        let spans = spans(playlist);
+        assert_eq!(spans.len(), 3, "{spans:?}");
+        let covered = |at: &str| spans.iter().any(|span| span.covers(WallTime::parse(at).unwrap()));
+        for ad in ["2026-11-21T10:00:04Z", "2026-11-21T10:00:30Z", "2026-11-21T10:10:14Z", "2026-11-21T11:01:00Z"] {
+            assert!(covered(ad), "{ad}");
+        }
+        for none in ["2026-11-21T10:00:02Z", "2026-11-21T10:00:34.5Z", "2026-11-21T10:10:15Z", "2026-11-21T11:02:00Z"] {
+            assert!(!covered(none), "{none}");
+        }
+    }
+
+    #[test]
+    fn the_last_cue_before_a_segment_holds() {
+        let tag = |tag: &str| ExtTag { tag: tag.to_owned(), rest: None };
+        assert_eq!(Cue::of(&[]), None);
+        assert_eq!(Cue::of(&[tag("X-CUE-OUT"), tag("X-OTHER")]), Some(Cue::Out));
+        assert_eq!(Cue::of(&[tag("X-CUE-OUT-CONT"), tag("X-CUE-IN")]), Some(Cue::In));
+    }
+}

@@ -1,0 +1,148 @@
+//! Playlists (RFC 8216) as they are followed: which variant, which pieces, when they were recorded.
+
+use crest_core::WallTime;
+use m3u8_rs::{AlternativeMediaType, KeyMethod, MasterPlaylist, MediaPlaylist, MediaPlaylistType, Playlist};
+use reqwest::Url;
+use std::time::Duration;
+
+use super::super::http::Range;
+use super::ads::{self, Cue};
+
+/// What a playlist turns out to be.
+#[derive(Debug)]
+pub(crate) enum Listing {
+    /// It names other playlists.
+    Master(Master),
+    /// It names media.
+    Media(Media),
+}
+
+/// The playlists to follow.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Master {
+    /// The variant, with its picture and, unless there is an `audio`, its sound.
+    pub(crate) main: Url,
+    /// The sound, where it has a playlist of its own.
+    pub(crate) audio: Option<Url>,
+}
+
+/// Pieces of media.
+#[derive(Debug)]
+pub(crate) struct Media {
+    /// No piece lasts longer.
+    pub(crate) target: Duration,
+    /// Nothing will follow.
+    pub(crate) over: bool,
+    /// It has its beginning: it is a recording, or a broadcast that keeps all.
+    pub(crate) recorded: bool,
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// A media segment.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Piece {
+    pub(crate) sequence: u64,
+    pub(crate) url: Url,
+    pub(crate) range: Option<Range>,
+    /// Where the initialisation of fragmented MP4 is.
+    pub(crate) map: Option<(Url, Option<Range>)>,
+    /// What comes is unlike what was: other timestamps, other parameters.
+    pub(crate) discontinuity: bool,
+    pub(crate) seconds: f64,
+    /// When it was recorded, where the playlist says so.
+    pub(crate) at: Option<WallTime>,
+    /// It lies in a stretch that the playlist calls an advertisement.
+    pub(crate) ad: bool,
+    /// Where such a stretch begins or ends.
+    pub(crate) cue: Option<Cue>,
+    /// How it is encrypted, if it is.
+    pub(crate) encrypted: Option<String>,
+}
+
+/// Reads a playlist that was found at `base`. Of variants the best is taken with at most `max_height` lines.
+pub(crate) fn parse(text: &[u8], base: &Url, max_height: u32) -> Result<Listing, String> {
+    match m3u8_rs::parse_playlist_res(text) {
+        Ok(Playlist::MasterPlaylist(master)) => choose(&master, base, max_height).map(Listing::Master),
+        Ok(Playlist::MediaPlaylist(media)) => pieces(media, base, &ads::spans(text)).map(Listing::Media),
+        Err(_) => Err("what is there is no playlist".to_owned()),
+    }
+}
+
+fn choose(master: &MasterPlaylist, base: &Url, max_height: u32) -> Result<Master, String> {
+    let height = |v: &m3u8_rs::VariantStream| v.resolution.map_or(0, |resolution| resolution.height);
+    let usable: Vec<_> = master.variants.iter().filter(|v| !v.is_i_frame && can_be_read(v.codecs.as_deref())).collect();
+    let within = usable.iter().filter(|v| height(v) <= u64::from(max_height));
+    // A variant without a resolution may be sound alone: those with one come first.
+    let best = within.max_by_key(|v| (v.resolution.is_some(), height(v), v.bandwidth));
+    let smallest = || usable.iter().min_by_key(|v| (height(v), v.bandwidth));
+    let variant = best.or_else(smallest).ok_or("the playlist has no variant in H.264 or H.265")?;
+    let audio = variant.audio.as_deref().and_then(|group| {
+        let of_group =
+            |m: &&m3u8_rs::AlternativeMedia| m.media_type == AlternativeMediaType::Audio && m.group_id == group;
+        let renditions = || master.alternatives.iter().filter(of_group);
+        // A rendition without an address is in the variant itself.
+        renditions().find(|rendition| rendition.default).or_else(|| renditions().next())?.uri.as_deref()
+    });
+    Ok(Master { main: join(base, &variant.uri)?, audio: audio.map(|uri| join(base, uri)).transpose()? })
+}
+
+/// Whether the picture, if `codecs` says what it is, is in a codec that is read.
+fn can_be_read(codecs: Option<&str>) -> bool {
+    const OTHERS: [&str; 6] = ["av01", "vp09", "vp9", "vp08", "dvh1", "dvhe"];
+    let other = |codec: &str| OTHERS.iter().any(|other| codec.trim().starts_with(other));
+    codecs.is_none_or(|codecs| !codecs.split(',').any(other))
+}
+
+fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span]) -> Result<Media, String> {
+    if media.i_frames_only {
+        return Err("the playlist holds keyframes alone".to_owned());
+    }
+    let recorded = media.end_list || media.playlist_type == Some(MediaPlaylistType::Event);
+    // What is said once holds until it is said anew.
+    let (mut map, mut encrypted, mut at, mut range_end) = (None, None, None::<WallTime>, None::<(Url, u64)>);
+    let mut pieces = Vec::with_capacity(media.segments.len());
+    for (sequence, segment) in (media.media_sequence..).zip(&media.segments) {
+        let url = join(base, &segment.uri)?;
+        if let Some(said) = &segment.map {
+            let range = said.byte_range.as_ref();
+            let range = range.map(|r| Range { start: r.offset.unwrap_or(0), length: r.length });
+            map = Some((join(base, &said.uri)?, range));
+        }
+        if let Some(key) = &segment.key {
+            encrypted = (key.method != KeyMethod::None).then(|| key.method.to_string());
+        }
+        let range = segment.byte_range.as_ref().map(|said| {
+            let follows = range_end.as_ref().filter(|(of, _)| *of == url).map_or(0, |(_, end)| *end);
+            Range { start: said.offset.unwrap_or(follows), length: said.length }
+        });
+        range_end = range.map(|range| (url.clone(), range.start.saturating_add(range.length)));
+        if let Some(said) = segment.program_date_time {
+            at = Some(WallTime(said.timestamp_millis()));
+        }
+        let seconds = f64::from(segment.duration).clamp(0.0, 3600.0);
+        pieces.push(Piece {
+            sequence,
+            url,
+            range,
+            map: map.clone(),
+            discontinuity: segment.discontinuity,
+            seconds,
+            at,
+            ad: at.is_some_and(|at| ads.iter().any(|span| span.covers(at))),
+            cue: Cue::of(&segment.unknown_tags),
+            encrypted: encrypted.clone(),
+        });
+        at = at.map(|at| at.plus_millis((seconds * 1000.0) as i64));
+    }
+    let longest = pieces.iter().map(|piece: &Piece| piece.seconds).fold(0.0, f64::max);
+    let target = if media.target_duration == 0 { longest } else { media.target_duration.min(3600) as f64 };
+    Ok(Media { target: Duration::from_secs_f64(target), over: media.end_list, recorded, pieces })
+}
+
+fn join(base: &Url, uri: &str) -> Result<Url, String> {
+    base.join(uri.trim()).map_err(|error| format!("the playlist names an address that is none: {error}"))
+}
+
+#[cfg(test)]
+#[path = "playlist_tests.rs"]
+mod tests;

@@ -1,0 +1,191 @@
+//! Feeds that crest fetches itself. One task per stream tries its source again and again, with pauses that
+//! grow, until the source is over, somebody stops the stream, or its patience runs out.
+
+mod address;
+mod backoff;
+mod config;
+mod file;
+mod hls;
+mod http;
+mod outlet;
+mod pace;
+mod resolve;
+mod rtsp;
+mod source;
+
+pub use config::{PullConfig, ResolverConfig};
+
+use crest_core::stream::{SourceKind, Stream, StreamState};
+use crest_core::{Result, StreamId};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Admission;
+use crate::lifecycle::Ending;
+use crate::states::now;
+use backoff::Backoff;
+use outlet::Outlet;
+use source::Sources;
+
+/// Why a source gives nothing at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It may later.
+    Passing(String),
+    /// It never will.
+    Final(String),
+}
+
+/// The streams that this process pulls.
+pub(crate) struct Pulls {
+    admission: Arc<Admission>,
+    sources: Arc<Sources>,
+    config: PullConfig,
+    running: Arc<Mutex<HashMap<StreamId, CancellationToken>>>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Pulls {
+    /// The error names the setting that is wrong.
+    pub(crate) fn new(
+        admission: Arc<Admission>,
+        config: PullConfig,
+        scratch: std::path::PathBuf,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Result<Self> {
+        let sources = Arc::new(Sources::new(&config, scratch)?);
+        Ok(Self { admission, sources, config, running: Arc::default(), tasks, shutdown })
+    }
+
+    /// Pulls what an earlier process left, or was asked to pull and had not begun.
+    pub(crate) async fn recover(&self) -> Result<()> {
+        let states = [StreamState::Created, StreamState::Live, StreamState::Interrupted];
+        for stream in self.admission.store().streams_in(&states).await? {
+            if stream.source == SourceKind::Url && self.admission.is_ours(&stream) {
+                self.start(stream);
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to pull, unless that is being done.
+    pub(crate) fn start(&self, stream: Stream) {
+        let stop = self.shutdown.child_token();
+        match self.lock().entry(stream.id.clone()) {
+            Entry::Occupied(_) => return,
+            Entry::Vacant(place) => place.insert(stop.clone()),
+        };
+        let puller = Puller {
+            admission: Arc::clone(&self.admission),
+            sources: Arc::clone(&self.sources),
+            config: self.config.clone(),
+            stream,
+            stop,
+        };
+        let running = Arc::clone(&self.running);
+        self.tasks.spawn(async move {
+            let id = puller.stream.id.clone();
+            puller.run().await;
+            running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        });
+    }
+
+    /// Stops pulling; what becomes of the stream is for others to say.
+    pub(crate) fn stop(&self, id: &StreamId) {
+        if let Some(stop) = self.lock().get(id) {
+            stop.cancel();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<StreamId, CancellationToken>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task of one stream.
+struct Puller {
+    admission: Arc<Admission>,
+    sources: Arc<Sources>,
+    config: PullConfig,
+    stream: Stream,
+    stop: CancellationToken,
+}
+
+impl Puller {
+    async fn run(&self) {
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.pull() => {}
+        }
+    }
+
+    async fn pull(&self) {
+        let id = &self.stream.id;
+        let mut backoff = Backoff::new(self.config.pause.0, self.config.max_pause.0);
+        let mut place = source::Place::default();
+        // Since when nothing comes.
+        let mut since = Instant::now();
+        while self.is_wanted().await {
+            let mut outlet = Outlet::new(&self.admission, &self.stream, &self.config);
+            let ended = self.sources.run(&self.stream, &mut outlet, &mut place).await;
+            if outlet.has_given() {
+                backoff.reset();
+                since = Instant::now();
+            }
+            let begun = self.stream.session.is_some() || place.has_begun(&outlet);
+            match ended {
+                Ok(reason) => {
+                    tracing::info!(stream_id = %id, reason, "a pulled feed is over");
+                    outlet.close(&reason).await;
+                    return self.end(Ending::Over(reason)).await;
+                }
+                Err(Trouble::Final(reason)) => {
+                    tracing::warn!(stream_id = %id, reason, "a feed cannot be pulled");
+                    outlet.close(&reason).await;
+                    return self.end(Ending::Failed(reason)).await;
+                }
+                Err(Trouble::Passing(reason)) => {
+                    let pause = backoff.next();
+                    metrics::counter!("crest_pull_failures_total").increment(1);
+                    tracing::warn!(stream_id = %id, reason, ?pause, "a feed cannot be pulled at the moment");
+                    outlet.close(&reason).await;
+                    // One that had begun is ended by its own task, which waits for it from its last media on.
+                    if !begun && since.elapsed() >= self.config.patience.0 {
+                        let patience = self.config.patience.0.as_secs_f64();
+                        let reason = format!("{reason}; tried for {patience} s (pull.patience)");
+                        return self.end(Ending::Failed(reason)).await;
+                    }
+                    self.explain(&reason).await;
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// Whether the stream goes on, and is this process's to pull. Where the store does not answer, it does.
+    async fn is_wanted(&self) -> bool {
+        let Ok(stream) = self.admission.store().stream(&self.stream.organization_id, &self.stream.id).await else {
+            return true;
+        };
+        stream.is_some_and(|stream| !stream.state.is_over() && self.admission.is_ours(&stream))
+    }
+
+    async fn explain(&self, reason: &str) {
+        if let Err(error) = self.admission.store().explain_stream(&self.stream.id, reason, now()).await {
+            tracing::warn!(stream_id = %self.stream.id, %error, "the stream does not say why it waits");
+        }
+    }
+
+    async fn end(&self, ending: Ending) {
+        if let Err(error) = self.admission.end(&self.stream, ending).await {
+            tracing::error!(stream_id = %self.stream.id, %error, "a pulled stream could not be ended");
+        }
+    }
+}

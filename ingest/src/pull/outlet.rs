@@ -1,0 +1,113 @@
+//! Where what was pulled goes in: like a publisher that is admitted with its first packet and paced.
+
+use crest_core::codec::MediaEvent;
+use crest_core::stream::Stream;
+use crest_core::{MediaTime, WallTime};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+use super::config::PullConfig;
+use super::pace::Pace;
+use super::{Trouble, now};
+use crate::admission::Admission;
+use crate::publish::Publication;
+
+/// How far from the present what a source says of the time can lie; beyond it, it is not believed to be live.
+const PRESENT: i64 = 3_600_000;
+/// A feed that was just closed takes a moment to let go of its stream.
+const ADMISSIONS: u32 = 40;
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// The way in to a stream.
+pub(super) struct Outlet<'a> {
+    admission: &'a Arc<Admission>,
+    stream: &'a Stream,
+    config: &'a PullConfig,
+    publication: Option<Publication>,
+    /// Configurations that came before the first packet.
+    waiting: Vec<MediaEvent>,
+    anchor: Option<WallTime>,
+    pace: Pace,
+    given: bool,
+}
+
+impl<'a> Outlet<'a> {
+    pub(super) fn new(admission: &'a Arc<Admission>, stream: &'a Stream, config: &'a PullConfig) -> Self {
+        let pace = Pace::new(config.live_speed);
+        Self { admission, stream, config, publication: None, waiting: Vec::new(), anchor: None, pace, given: false }
+    }
+
+    /// What follows is a recording: it goes in as fast as it plays.
+    pub(super) fn recorded(&mut self) {
+        self.pace = Pace::new(self.config.recorded_speed);
+    }
+
+    /// The next packet was recorded then. Counts for the first alone, and only where it can be so.
+    pub(super) fn anchor(&mut self, wall: WallTime) {
+        let off = wall.0.saturating_sub(now().0);
+        if !self.given && (-PRESENT..=0).contains(&off) {
+            self.anchor = Some(wall);
+        }
+    }
+
+    /// Whether any media went in.
+    pub(super) fn has_given(&self) -> bool {
+        self.given
+    }
+
+    /// Hands over an event when it is its time.
+    pub(super) async fn deliver(&mut self, event: MediaEvent) -> Result<(), Trouble> {
+        let dts = match &event {
+            MediaEvent::Video(packet) | MediaEvent::Audio(packet) => Some(packet.dts),
+            MediaEvent::VideoConfig(_) | MediaEvent::AudioConfig(_) => None,
+        };
+        let Some(publication) = &self.publication else {
+            self.waiting.push(event);
+            return match dts {
+                Some(dts) => self.begin(dts).await,
+                None => Ok(()),
+            };
+        };
+        if let Some(dts) = dts {
+            tokio::time::sleep_until(self.pace.due(dts, Instant::now())).await;
+        }
+        given(publication.deliver(event).await)
+    }
+
+    /// Says why nothing more comes at the moment.
+    pub(super) async fn close(&mut self, reason: &str) {
+        if let Some(publication) = self.publication.take() {
+            publication.close(reason).await;
+        }
+    }
+
+    async fn begin(&mut self, first: MediaTime) -> Result<(), Trouble> {
+        let mut tries = 0;
+        let publication = loop {
+            match self.admission.admit_pulled(self.stream).await {
+                Ok(publication) => break publication,
+                Err(_) if tries < ADMISSIONS => {
+                    tries += 1;
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(refusal) => return Err(Trouble::Passing(refusal.reason)),
+            }
+        };
+        if let Some(wall) = self.anchor.take() {
+            publication.anchor(wall).await;
+        }
+        self.pace.due(first, Instant::now());
+        for event in self.waiting.drain(..) {
+            given(publication.deliver(event).await)?;
+        }
+        self.publication = Some(publication);
+        self.given = true;
+        Ok(())
+    }
+}
+
+fn given(taken: bool) -> Result<(), Trouble> {
+    // Why stands with the stream: it was stopped, say, and then it is not tried again.
+    taken.then_some(()).ok_or_else(|| Trouble::Passing("the feed was ended here".to_owned()))
+}

@@ -1,0 +1,96 @@
+//! Which way a source's address is pulled.
+
+use crest_core::stream::Stream;
+use crest_core::{Error, Result};
+use reqwest::Url;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+use super::address::Allowed;
+use super::config::PullConfig;
+use super::http::Http;
+use super::outlet::Outlet;
+use super::resolve::{Program, Resolver};
+use super::{Trouble, file, hls, rtsp};
+
+/// Where a source stood when it broke off.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// Where the broadcast on the page was found, and when.
+    found: Option<(Url, Instant)>,
+    /// The pieces of its playlists that come next.
+    pub(super) pieces: hls::Reached,
+    begun: bool,
+}
+
+impl Place {
+    /// Whether the source has given anything, at this try or an earlier one.
+    pub(super) fn has_begun(&mut self, outlet: &Outlet) -> bool {
+        self.begun |= outlet.has_given();
+        self.begun
+    }
+}
+
+/// Everything that sources are pulled with.
+pub(super) struct Sources {
+    pub(super) config: PullConfig,
+    pub(super) allowed: Allowed,
+    pub(super) http: Http,
+    /// Where files lie while they are read.
+    pub(super) scratch: PathBuf,
+    resolvers: Vec<Arc<dyn Resolver>>,
+}
+
+impl Sources {
+    pub(super) fn new(config: &PullConfig, scratch: PathBuf) -> Result<Self> {
+        let allowed = Allowed::new(config).map_err(Error::user)?;
+        let program = |resolver| Arc::new(Program::new(resolver, config.resolve_timeout.0)) as Arc<dyn Resolver>;
+        let resolvers = config.resolvers.iter().cloned().map(program).collect();
+        Ok(Self { http: Http::new(config, allowed.clone())?, config: config.clone(), allowed, scratch, resolvers })
+    }
+
+    /// Pulls until the source is over, and says why it is, or breaks off.
+    pub(super) async fn run(
+        &self,
+        stream: &Stream,
+        outlet: &mut Outlet<'_>,
+        place: &mut Place,
+    ) -> Result<String, Trouble> {
+        let address = stream.source_url.as_deref().unwrap_or_default();
+        let url = Url::parse(address).map_err(|error| Trouble::Final(format!("source.url is no address: {error}")))?;
+        if matches!(url.scheme(), "rtsp" | "rtsps") {
+            return rtsp::run(self, &url, outlet).await;
+        }
+        if url.scheme() == "file" {
+            return file::run_local(self, &url, outlet).await;
+        }
+        let Some(resolver) = self.resolvers.iter().find(|resolver| resolver.knows(&url)) else {
+            return self.fetch(&url, outlet, place, None).await;
+        };
+        // What was found may have been the trouble: a token that expired. Only at the first try it is used again.
+        let found = match place.found.take() {
+            Some((found, since)) if !outlet.has_given() && since.elapsed() < self.config.pause.0 => found,
+            _ => resolver.resolve(&url).await?,
+        };
+        let until = Instant::now() + self.config.resolve_again.0;
+        self.fetch(&found, outlet, place, Some(until)).await
+    }
+
+    /// What is at an HTTP address says itself what it is. After `until` a playlist is left, to be looked up anew.
+    async fn fetch(
+        &self,
+        url: &Url,
+        outlet: &mut Outlet<'_>,
+        place: &mut Place,
+        until: Option<Instant>,
+    ) -> Result<String, Trouble> {
+        let mut body = self.http.open_endless(url).await?;
+        let first = body.next().await?.ok_or_else(|| Trouble::Passing("the server sends nothing".to_owned()))?;
+        if hls::is_playlist(&first) {
+            drop(body);
+            return hls::run(self, url, outlet, &mut place.pieces, until).await;
+        }
+        file::run(self, body, first, outlet).await
+    }
+}

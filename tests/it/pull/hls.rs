@@ -1,0 +1,151 @@
+//! HLS, recorded and live, as ffmpeg cuts it.
+
+use anyhow::{Result, ensure};
+use axum::http::StatusCode;
+use std::time::Duration;
+use tokio::process::Command;
+
+use super::origin::{self, LENGTH, Mood, Origin};
+use super::stage::Stage;
+use crate::harness::{run, wait_for};
+use crate::publisher::Publisher;
+use crate::stored::{self, span};
+
+/// Of a recording, so much may be missing at its ends: what cannot be decoded without what was before.
+const ENDS: f64 = 0.5;
+
+#[test]
+fn a_recording_is_stored_whole_whatever_its_pieces_are() -> Result<()> {
+    run(async {
+        let (origin, stage, source) = (Origin::start().await?, Stage::set(&[]).await?, origin::source().await?);
+        let fmp4 = ["-hls_segment_type", "fmp4"];
+        let one_file = ["-hls_segment_type", "fmp4", "-hls_flags", "single_file", "-hls_fmp4_init_filename", "one.mp4"];
+        let apart = [
+            "-map",
+            "0:v",
+            "-map",
+            "0:a",
+            "-hls_segment_type",
+            "fmp4",
+            "-var_stream_map",
+            "v:0,agroup:s a:0,agroup:s",
+            "-master_pl_name",
+            "apart.m3u8",
+            "-hls_fmp4_init_filename",
+            "init-%v.mp4",
+        ];
+        origin::cut(source, &origin.path("ts.m3u8"), &[]).await?;
+        origin::cut(source, &origin.path("fmp4.m3u8"), &fmp4).await?;
+        origin::cut(source, &origin.path("one.m3u8"), &one_file).await?;
+        origin::cut(source, &origin.path("apart-%v.m3u8"), &apart).await?;
+        let mut streams = Vec::new();
+        for name in ["ts", "fmp4", "one", "apart"] {
+            streams.push((name, stage.pull(&origin.url(&format!("{name}.m3u8"))).await?));
+        }
+        for (name, stream) in streams {
+            let shown = stage.until_state(&stream, "ended").await?;
+            assert_eq!(shown["state_reason"], "the recording is over", "{name}");
+            assert_eq!(shown["session"], 1, "{name}");
+            let (video, audio) = (stage.times(&stream, "v").await?, stage.times(&stream, "a").await?);
+            ensure!(video.len() >= 345 && span(&video) > LENGTH - ENDS, "{name}: {} frames", video.len());
+            ensure!(span(&audio) > LENGTH - ENDS, "{name}: {} s of sound", span(&audio));
+            let offset =
+                video.iter().copied().fold(f64::MAX, f64::min) - audio.iter().copied().fold(f64::MAX, f64::min);
+            ensure!(offset.abs() < 0.1, "{name}: picture and sound begin {offset} s apart");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_live_playlist_is_followed_through_the_failures_of_its_server() -> Result<()> {
+    run(async {
+        let (origin, stage) = (Origin::start().await?, Stage::set(&[]).await?);
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(origin::source().await?);
+        ffmpeg.args(["-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "6"]);
+        ffmpeg.args(["-hls_flags", "delete_segments+program_date_time+temp_file"]).arg(origin.path("live.m3u8"));
+        let encoder = Publisher::start(ffmpeg)?;
+        // Asked for before it is there.
+        let stream = stage.pull(&origin.url("live.m3u8")).await?;
+        stage.until_state(&stream, "live").await?;
+        stage.stored(&stream, 3.0).await?;
+        origin.set(Mood::Fails(StatusCode::SERVICE_UNAVAILABLE));
+        let interrupted = stage.until_state(&stream, "interrupted").await?;
+        assert!(interrupted["state_reason"].as_str().is_some_and(|why| why.contains("503")), "{interrupted}");
+        origin.set(Mood::Serves);
+        let back = stage.until_state(&stream, "live").await?;
+        assert_eq!(back["session"], 1, "the timeline went on, and so does the session");
+        stage.stored(&stream, 12.0).await?;
+        let video = stage.times(&stream, "v").await?;
+        let twice = video.len()
+            - video.iter().map(|time| (time * 1000.0).round() as i64).collect::<std::collections::BTreeSet<_>>().len();
+        assert_eq!(twice, 0, "no frame is stored twice");
+        encoder.kill().await?;
+        stage.api.post(&format!("/v1/streams/{stream}/stop"), serde_json::json!({})).await?;
+        let stopped = stage.shown(&stream).await?;
+        assert_eq!((&stopped["state"], &stopped["state_reason"]), (&"ended".into(), &"stopped".into()));
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_unlike_before_goes_on_and_advertisements_are_left_out() -> Result<()> {
+    run(async {
+        let (origin, stage, source) = (Origin::start().await?, Stage::set(&[]).await?, origin::source().await?);
+        let (ad, other) = (origin.path("ad.mp4"), origin.path("other.mp4"));
+        origin::encode(&ad, "160x90", 4.0).await?;
+        origin::encode(&other, "480x270", 4.0).await?;
+        let named = |name: &str| origin.path(name).display().to_string();
+        for (file, name) in [(source, "main"), (ad.as_path(), "ad"), (other.as_path(), "other")] {
+            let pieces = named(&format!("{name}%d.ts"));
+            origin::cut(file, &origin.path(&format!("{name}.m3u8")), &["-hls_segment_filename", &pieces]).await?;
+        }
+        let piece = |name: &str| format!("#EXTINF:2.0,\n{name}.ts\n");
+        let playlist = [
+            "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n".to_owned(),
+            piece("main0") + &piece("main1"),
+            "#EXT-X-CUE-OUT:4\n#EXT-X-DISCONTINUITY\n".to_owned() + &piece("ad0") + &piece("ad1"),
+            "#EXT-X-CUE-IN\n#EXT-X-DISCONTINUITY\n".to_owned() + &piece("main2"),
+            "#EXT-X-DISCONTINUITY\n".to_owned() + &piece("other0") + &piece("other1"),
+            // Gone from the server before it could be fetched.
+            piece("missing"),
+            "#EXT-X-DISCONTINUITY\n".to_owned() + &piece("main0") + "#EXT-X-ENDLIST\n",
+        ];
+        origin.write("stitched.m3u8", &playlist.concat())?;
+        let stream = stage.pull(&origin.url("stitched.m3u8")).await?;
+        let shown = stage.until_state(&stream, "ended").await?;
+        assert_eq!(shown["session"], 1);
+        let mut sizes = Vec::new();
+        for segment in stored::segments(&stage.server.data, &stream) {
+            sizes.push(crate::harness::probe(&segment, "v", "stream=width").await?);
+        }
+        sizes.dedup();
+        assert_eq!(sizes, ["320", "480", "320"], "in order, and without the advertisement");
+        let video = stage.times(&stream, "v").await?;
+        let frames = 30 * 12;
+        ensure!(video.len().abs_diff(frames) < 20, "{} frames of about {frames}", video.len());
+        assert!(stage.api.counter("crest_pull_ad_segments_total").await? >= 2.0);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_stopped_stream_is_left_alone() -> Result<()> {
+    run(async {
+        let (origin, stage) = (Origin::start().await?, Stage::set(&[]).await?);
+        let stream = stage.pull(&origin.url("never.m3u8")).await?;
+        let waiting = stage.until(&stream, "a reason", |shown| shown["state_reason"].is_string()).await?;
+        assert_eq!(waiting["state"], "created");
+        assert!(waiting["state_reason"].as_str().is_some_and(|why| why.contains("404")), "{waiting}");
+        stage.api.post(&format!("/v1/streams/{stream}/stop"), serde_json::json!({})).await?;
+        let failures = stage.api.counter("crest_pull_failures_total").await?;
+        // Long enough for several more tries, if there were any.
+        let none = wait_for("another try", Duration::from_secs(2), || async {
+            Ok((stage.api.counter("crest_pull_failures_total").await? > failures).then_some(()))
+        });
+        assert!(none.await.is_err(), "it is tried no more");
+        assert_eq!(stage.shown(&stream).await?["state"], "ended");
+        Ok(())
+    })
+}

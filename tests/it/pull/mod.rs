@@ -1,0 +1,7 @@
+//! Feeds that crest pulls: real playlists by ffmpeg, GStreamer's RTSP server, nginx, streamlink.
+
+mod faults;
+mod hls;
+mod origin;
+mod sources;
+mod stage;

@@ -1,0 +1,80 @@
+//! Other things than playlists: cameras, files, pages.
+
+use anyhow::{Context, Result, ensure};
+use std::path::Path;
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use super::origin::{self, LENGTH, Origin};
+use super::stage::Stage;
+use crate::harness::run;
+use crate::stored::span;
+
+/// GStreamer's RTSP server. Dropping it stops it.
+async fn camera(file: &Path) -> Result<(Child, String)> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/pull/gst_rtsp.py");
+    // The system's own Python: that is where GStreamer's bindings are.
+    let mut child = Command::new("/usr/bin/python3")
+        .arg(script)
+        .arg(file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("the RTSP server cannot be started; `make setup` installs what the tests need")?;
+    let stdout = child.stdout.take().context("the RTSP server has no output")?;
+    let port = BufReader::new(stdout).lines().next_line().await?.context("the RTSP server ended at once")?;
+    Ok((child, format!("rtsp://127.0.0.1:{port}/camera")))
+}
+
+#[test]
+fn a_camera_is_pulled_over_rtsp_until_it_ends() -> Result<()> {
+    run(async {
+        let stage = Stage::set(&[]).await?;
+        let (_server, url) = camera(origin::source().await?).await?;
+        let stream = stage.pull(&url).await?;
+        stage.until_state(&stream, "live").await?;
+        stage.stored(&stream, 8.0).await?;
+        ensure!(span(&stage.times(&stream, "a").await?) > 7.0, "there is sound, too");
+        let nowhere = stage.pull(&url.replace("/camera", "/garden")).await?;
+        let shown = stage.until(&nowhere, "a reason", |shown| shown["state_reason"].is_string()).await?;
+        ensure!(shown["state_reason"].as_str().is_some_and(|why| why.contains("404")), "{shown}");
+        Ok(())
+    })
+}
+
+#[test]
+fn files_are_pulled_whatever_they_are_packed_in() -> Result<()> {
+    run(async {
+        let origin = Origin::start().await?;
+        let folder = origin.folder.path().display().to_string();
+        let stage = Stage::set(&[("CREST_PULL__FILES", &folder)]).await?;
+        let source = origin::source().await?;
+        std::fs::copy(source, origin.path("file.mp4"))?;
+        for name in ["file.ts", "file.mkv"] {
+            let to = origin.path(name);
+            let args =
+                ["-v", "error", "-i", source.to_str().context("text")?, "-c", "copy", to.to_str().context("text")?];
+            crate::harness::succeed("ffmpeg", args).await?;
+        }
+        let mut urls: Vec<_> = ["file.mp4", "file.ts", "file.mkv"].iter().map(|name| origin.url(name)).collect();
+        urls.push(format!("file://{folder}/file.mp4"));
+        let mut streams = Vec::new();
+        for url in urls {
+            streams.push((stage.pull(&url).await?, url));
+        }
+        for (stream, url) in streams {
+            let shown = stage.until_state(&stream, "ended").await?;
+            assert_eq!(shown["state_reason"], "the file is over", "{url}");
+            let (video, audio) = (stage.times(&stream, "v").await?, stage.times(&stream, "a").await?);
+            ensure!(span(&video) > LENGTH - 0.5 && span(&audio) > LENGTH - 0.5, "{url}: {} s", span(&video));
+        }
+        let outside = stage.pull(&format!("file://{folder}/../../etc/passwd")).await?;
+        let shown = stage.until_state(&outside, "failed").await?;
+        ensure!(shown["state_reason"].as_str().is_some_and(|why| why.contains("no such file")), "{shown}");
+        let left = std::fs::read_dir(stage.server.data.join("pull")).map(Iterator::count).unwrap_or(0);
+        assert_eq!(left, 0, "nothing that was fetched stays behind");
+        Ok(())
+    })
+}
