@@ -34,6 +34,8 @@ if have apt-get && have dpkg-query; then
         python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
         program node nodejs
         program npm npm
+        # Peers of pulled feeds: a web server, what finds the broadcast on a page, GStreamer's RTSP server.
+        for name in nginx-light streamlink python3-gi gir1.2-gst-rtsp-server-1.0; do package "$name"; done
     fi
     if ((${#missing[@]})); then
         sudo=()

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::feeds::Addresses;
+use crate::id::StreamId;
 use crate::time::WallTime;
 
 /// Names a process across its restarts: made once and kept in its data directory.
@@ -58,6 +59,13 @@ impl Instance {
     pub fn takes_feeds(&self) -> bool {
         self.roles.split(',').any(|role| matches!(role, "all" | "ingest"))
     }
+}
+
+/// Which of the processes that are there pulls a stream: whoever asks gets the same answer, and each gets about
+/// as many.
+pub fn puller<'a>(stream: &StreamId, there: &'a [Instance]) -> Option<&'a Instance> {
+    let turn: usize = stream.as_str().bytes().map(usize::from).sum();
+    there.get(turn % there.len().max(1))
 }
 
 /// How often a process says that it is there.

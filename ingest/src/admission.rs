@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::lifecycle::{Command, Ending, Life, Shared};
 use crate::publish::{Publication, Publishers, Refusal, publication};
+use crate::pull::Pulls;
 use crate::recent::Recent;
 use crate::registry::{Claim, Registry};
 use crate::watch::Watch;
@@ -96,11 +97,12 @@ impl Admission {
     }
 
     /// What looks at the streams of other processes.
-    pub(crate) fn watch(&self, heard: Heard) -> Watch {
+    pub(crate) fn watch(&self, heard: Heard, pulls: Arc<Pulls>) -> Watch {
         Watch {
             shared: Arc::clone(&self.shared),
             registry: Arc::clone(&self.registry),
             asked: Arc::clone(&self.asked),
+            pulls,
             heard,
             left: HashMap::new(),
         }

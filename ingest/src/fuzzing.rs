@@ -5,6 +5,7 @@ use crest_core::MediaTime;
 use crest_core::codec::{MediaEvent, Packet};
 use std::time::Duration;
 
+use crate::pull::playlist::{self, Listing};
 use crate::rtmp::flv::{TagKind, TagParser};
 use crate::timeline::{Timeline, Track, Unwrap};
 
@@ -54,6 +55,21 @@ pub fn tags(mut data: &[u8]) {
             }
             (kind, event) => panic!("{kind:?} became {event:?}"),
         }
+    }
+}
+
+/// A playlist: what is made of it names addresses that can be asked for, and pieces in order.
+pub fn playlist(data: &[u8]) {
+    let Ok(base) = reqwest::Url::parse("https://live.example/path/index.m3u8") else { return };
+    let Ok(Listing::Media(media)) = playlist::parse(data, &base, 1080) else { return };
+    assert!(media.target <= Duration::from_secs(3600), "a playlist that is looked at once in {:?}", media.target);
+    for pair in media.pieces.windows(2) {
+        if let [one, next] = pair {
+            assert!(one.sequence < next.sequence, "pieces out of order");
+        }
+    }
+    for piece in &media.pieces {
+        assert!((0.0..=3600.0).contains(&piece.seconds));
     }
 }
 
@@ -164,6 +180,7 @@ mod tests {
         replay("rtmp_chunks", super::chunks);
         replay("rtmp_commands", super::commands);
         replay("flv_tags", super::tags);
+        replay("playlist", super::playlist);
         replay("timeline", super::timeline);
     }
 }

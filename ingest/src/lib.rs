@@ -161,17 +161,21 @@ impl Ingest {
         while let Err(error) = admission.recover().await {
             pause(error, patient).await?;
         }
+        let pulled = Arc::clone(&admission);
+        let pulls = Pulls::new(pulled, parts.pull, scratch, parts.others.clone(), tasks.clone(), shutdown.clone())?;
+        let pulls = Arc::new(pulls);
+        while let Err(error) = pulls.recover().await {
+            pause(error, patient).await?;
+        }
         if let Some(heard) = parts.others {
-            tasks.spawn(admission.watch(heard).run(shutdown.clone()));
+            tasks.spawn(admission.watch(heard, Arc::clone(&pulls)).run(shutdown.clone()));
         }
         tracing::info!(address = %rtmp_address, "RTMP publishers are accepted");
         let publishers: Arc<dyn Publishers> = admission.clone();
         tasks.spawn(Box::new(rtmp).run(publishers, shutdown.clone()));
         tasks.spawn(reserve.run(shutdown.clone()));
         tasks.spawn(retention.run(shutdown.clone()));
-        tasks.spawn(recovery.run(shutdown.clone()));
-        let pulls = Pulls::new(Arc::clone(&admission), parts.pull, scratch, tasks.clone(), shutdown)?;
-        pulls.recover().await?;
+        tasks.spawn(recovery.run(shutdown));
         let steering = Arc::new(Steering { admission, pulls, addresses });
         Ok(Self { rtmp_address, steering, tasks })
     }

@@ -16,7 +16,7 @@ use crate::pull::Pulls;
 /// Steers the feeds of this process.
 pub(crate) struct Steering {
     pub(crate) admission: Arc<Admission>,
-    pub(crate) pulls: Pulls,
+    pub(crate) pulls: Arc<Pulls>,
     pub(crate) addresses: Addresses,
 }
 

@@ -4,8 +4,8 @@
 //! What is true stands in the store, and is looked at there every few seconds; the topic `control` only
 //! makes it sooner.
 
-use crest_core::instance::{BEAT, Heard};
-use crest_core::stream::{Stream, StreamState};
+use crest_core::instance::{self, BEAT, Heard};
+use crest_core::stream::{SourceKind, Stream, StreamState};
 use crest_core::{Fault, Result, Session, StreamId};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::lifecycle::{Command, Shared};
+use crate::pull::Pulls;
 use crate::recent::Recent;
 use crate::registry::Registry;
 use crate::states::now;
@@ -23,6 +24,8 @@ pub(crate) struct Watch {
     pub(crate) registry: Arc<Registry>,
     /// Streams that were asked to be stopped.
     pub(crate) asked: Arc<Recent>,
+    /// What this process pulls.
+    pub(crate) pulls: Arc<Pulls>,
     /// Processes that take feeds.
     pub(crate) heard: Heard,
     /// Interrupted streams that nobody waits for, and since when.
@@ -50,9 +53,13 @@ impl Watch {
 
     async fn look(&mut self) -> Result<()> {
         let store = &self.shared.store;
-        let going_on = store.streams_in(&[StreamState::Live, StreamState::Interrupted]).await?;
+        let mut going_on =
+            store.streams_in(&[StreamState::Created, StreamState::Live, StreamState::Interrupted]).await?;
         // Afterwards: a process says that it is there before it takes a stream.
-        self.heard.note(&store.instances().await?, Instant::now(), now());
+        let instances = store.instances().await?;
+        self.heard.note(&instances, Instant::now(), now());
+        self.pull(&going_on, &instances);
+        going_on.retain(|stream| stream.state != StreamState::Created);
         let own: HashMap<_, _> =
             going_on.iter().filter(|stream| self.is_own(stream)).map(|s| (&s.id, s.state)).collect();
         for id in self.registry.ids() {
@@ -84,6 +91,20 @@ impl Watch {
         }
         self.left = left;
         Ok(())
+    }
+
+    /// Pulls what is this process's to pull: what it was asked to and missed, and its share of what others left.
+    fn pull(&self, streams: &[Stream], instances: &[instance::Instance]) {
+        let at = Instant::now();
+        let there: Vec<_> =
+            instances.iter().filter(|i| i.addresses.is_some() && !self.heard.quiet(&i.id, at)).cloned().collect();
+        for stream in streams.iter().filter(|stream| stream.source == SourceKind::Url) {
+            let left = || stream.instance.as_ref().is_none_or(|instance| self.heard.absent(instance, at));
+            let share = || instance::puller(&stream.id, &there).is_some_and(|chosen| chosen.id == self.shared.instance);
+            if !self.asked.knows(&stream.id) && (self.is_own(stream) || (left() && share())) {
+                self.pulls.start(stream.clone());
+            }
+        }
     }
 
     fn is_own(&self, stream: &Stream) -> bool {

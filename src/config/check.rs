@@ -15,6 +15,13 @@ pub fn bounds(config: &Config) -> Result<(), Usage> {
         ("decoder.queue", config.decoder.queue as u128),
         ("ingest.sampler_queue", config.ingest.sampler_queue as u128),
         ("rtmp.max_connections", config.rtmp.max_connections as u128),
+        ("pull.patience", config.pull.patience.0.as_millis()),
+        ("pull.pause", config.pull.pause.0.as_millis()),
+        ("pull.max_pause", config.pull.max_pause.0.as_millis()),
+        ("pull.timeout", config.pull.timeout.0.as_millis()),
+        ("pull.max_playlist", u128::from(config.pull.max_playlist.as_u64())),
+        ("pull.max_segment", u128::from(config.pull.max_segment.as_u64())),
+        ("pull.resolve_timeout", config.pull.resolve_timeout.0.as_millis()),
         ("http.max_connections", config.http.max_connections as u128),
         ("http.idle", config.http.idle.0.as_millis()),
         ("log.causes", config.log.causes as u128),
@@ -35,6 +42,11 @@ pub fn bounds(config: &Config) -> Result<(), Usage> {
     }
     if config.api.event_heartbeat > Span::secs(30) {
         return Err(Usage("api.event_heartbeat must be at most 30s: clients wait for a minute".to_owned()));
+    }
+    let speeds =
+        [("pull.recorded_speed", config.pull.recorded_speed, 0.1), ("pull.live_speed", config.pull.live_speed, 1.1)];
+    if let Some((key, _, least)) = speeds.iter().find(|(_, speed, least)| !(*least..=1000.0).contains(speed)) {
+        return Err(Usage(format!("{key} must be {least} to 1000, times the speed at which media plays")));
     }
     let url = |key: &str, value: &Option<String>, schemes: [&str; 2]| match value {
         Some(value) if !schemes.iter().any(|scheme| value.starts_with(scheme)) => {

@@ -16,6 +16,7 @@ mod limits;
 mod onnx;
 mod ports;
 mod print;
+mod resolvers;
 mod scratch;
 mod services;
 
@@ -123,6 +124,7 @@ async fn configured(config: &Config) -> Vec<Finding> {
     findings.push(ports::port("http-port", "http.listen", http, &running));
     let rtmp = ports::both(http, rtmp).unwrap_or_else(|| ports::port("rtmp-port", "rtmp.listen", rtmp, &running));
     findings.push(rtmp);
+    findings.extend(resolvers::resolvers(&config.pull.resolvers));
     findings.push(limits::descriptors(crate::descriptors::needed(config)));
     findings.push(clock::clock(data_dir).await);
     findings

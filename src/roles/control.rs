@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crest_core::bus::{Next, Position, Received, Record, Start};
 use crest_core::control::Control;
 use crest_core::feeds::{Addresses, FeedControl};
-use crest_core::instance::{Instance, InstanceId, QUIET};
+use crest_core::instance::{self, Instance, InstanceId, QUIET};
 use crest_core::space::Room;
 use crest_core::stream::Stream;
 use crest_core::topic::Topic;
@@ -105,10 +105,7 @@ impl FeedControl for Remote {
     }
 
     async fn puller(&self, stream: &StreamId) -> Result<Option<InstanceId>> {
-        // Any will do; by the id they get about as many each.
-        let turn: usize = stream.as_str().bytes().map(usize::from).sum();
-        let there = self.there().await?;
-        Ok(there.get(turn % there.len().max(1)).map(|instance| instance.id.clone()))
+        Ok(instance::puller(stream, &self.there().await?).map(|instance| instance.id.clone()))
     }
 
     async fn pull(&self, stream: &Stream) -> Result<()> {

@@ -57,6 +57,15 @@ impl Server {
         Self::spawn(command, folder, settings, Expected { rtmp: true, limit: READY }).await
     }
 
+    /// Starts one with this configuration file.
+    pub async fn start_configured(folder: &Path, toml: &str) -> Result<Self> {
+        let file = folder.join("crest.toml");
+        std::fs::write(&file, toml)?;
+        let mut command = crest_command();
+        command.args(["serve", "--config"]).arg(file).stdin(Stdio::null());
+        Self::spawn(command, folder, &[], Expected { rtmp: true, limit: READY }).await
+    }
+
     /// Starts one that has these roles, as one process of several. Without `ingest` its `rtmp` is empty.
     pub async fn start_roles(folder: &Path, roles: &str, settings: &[(&str, &str)]) -> Result<Self> {
         let mut command = crest_command();

@@ -14,11 +14,15 @@ mod rtsp;
 mod source;
 
 pub use config::{PullConfig, ResolverConfig};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use hls::playlist;
 
+use crest_core::instance::Heard;
 use crest_core::stream::{SourceKind, Stream, StreamState};
 use crest_core::{Result, StreamId};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +49,8 @@ pub(crate) struct Pulls {
     admission: Arc<Admission>,
     sources: Arc<Sources>,
     config: PullConfig,
+    /// Which other processes were heard of; `None` where this is the only one.
+    heard: Option<Heard>,
     running: Arc<Mutex<HashMap<StreamId, CancellationToken>>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -55,12 +61,13 @@ impl Pulls {
     pub(crate) fn new(
         admission: Arc<Admission>,
         config: PullConfig,
-        scratch: std::path::PathBuf,
+        scratch: PathBuf,
+        heard: Option<Heard>,
         tasks: TaskTracker,
         shutdown: CancellationToken,
     ) -> Result<Self> {
         let sources = Arc::new(Sources::new(&config, scratch)?);
-        Ok(Self { admission, sources, config, running: Arc::default(), tasks, shutdown })
+        Ok(Self { admission, sources, config, heard, running: Arc::default(), tasks, shutdown })
     }
 
     /// Pulls what an earlier process left, or was asked to pull and had not begun.
@@ -85,6 +92,7 @@ impl Pulls {
             admission: Arc::clone(&self.admission),
             sources: Arc::clone(&self.sources),
             config: self.config.clone(),
+            heard: self.heard.clone(),
             stream,
             stop,
         };
@@ -113,6 +121,7 @@ struct Puller {
     admission: Arc<Admission>,
     sources: Arc<Sources>,
     config: PullConfig,
+    heard: Option<Heard>,
     stream: Stream,
     stop: CancellationToken,
 }
@@ -174,7 +183,10 @@ impl Puller {
         let Ok(stream) = self.admission.store().stream(&self.stream.organization_id, &self.stream.id).await else {
             return true;
         };
-        stream.is_some_and(|stream| !stream.state.is_over() && self.admission.is_ours(&stream))
+        let Some(stream) = stream.filter(|stream| !stream.state.is_over()) else { return false };
+        let gone =
+            |heard: &Heard| stream.instance.as_ref().is_none_or(|id| heard.absent(id, std::time::Instant::now()));
+        self.admission.is_ours(&stream) || self.heard.as_ref().is_some_and(gone)
     }
 
     async fn explain(&self, reason: &str) {

@@ -41,6 +41,7 @@ fn onnx_runtime_and_ffmpeg_are_notes_and_never_wrong() -> Result<()> {
         let said = patient.ask().await?;
         said.well()?;
         said.note("ffmpeg", "not installed", "apt-get install ffmpeg")?;
+        said.note("resolvers", "twitch.tv: streamlink is not installed", "apt-get install streamlink")?;
 
         let patient = patient.with("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so");
         let said = patient.ask().await?;

@@ -3,5 +3,6 @@
 mod faults;
 mod hls;
 mod origin;
+mod pages;
 mod sources;
 mod stage;

@@ -34,6 +34,14 @@ impl Stage {
         Ok(Self { server, api, _folder: folder })
     }
 
+    /// With a configuration file; what it does not say is as it is without one.
+    pub async fn configured(toml: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let server = Server::start_configured(folder.path(), toml).await?;
+        let api = server.tenant().await?;
+        Ok(Self { server, api, _folder: folder })
+    }
+
     /// Creates a stream that is pulled from there.
     pub async fn pull(&self, url: &str) -> Result<String> {
         let made = self.api.post("/v1/streams", json!({ "name": "pulled", "source": { "kind": "url", "url": url } }));

@@ -101,7 +101,9 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span]) -> Result<Media, 
     // What is said once holds until it is said anew.
     let (mut map, mut encrypted, mut at, mut range_end) = (None, None, None::<WallTime>, None::<(Url, u64)>);
     let mut pieces = Vec::with_capacity(media.segments.len());
-    for (sequence, segment) in (media.media_sequence..).zip(&media.segments) {
+    // Numbers are counted on from here.
+    let first = media.media_sequence.min(u64::MAX / 2);
+    for (sequence, segment) in (first..).zip(&media.segments) {
         let url = join(base, &segment.uri)?;
         if let Some(said) = &segment.map {
             let range = said.byte_range.as_ref();
@@ -110,6 +112,12 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span]) -> Result<Media, 
         }
         if let Some(key) = &segment.key {
             encrypted = (key.method != KeyMethod::None).then(|| key.method.to_string());
+        }
+        // The library does not take a key without an address for a key.
+        let no_key =
+            |tag: &m3u8_rs::ExtTag| tag.tag == "X-KEY" && tag.rest.as_deref().is_some_and(|r| r.contains("NONE"));
+        if segment.unknown_tags.iter().any(no_key) {
+            encrypted = None;
         }
         let range = segment.byte_range.as_ref().map(|said| {
             let follows = range_end.as_ref().filter(|(of, _)| *of == url).map_or(0, |(_, end)| *end);
