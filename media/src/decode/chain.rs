@@ -81,7 +81,9 @@ impl Chain {
     /// Pushes one access unit without timestamps: callers keep time themselves.
     pub(super) fn push(&self, data: Bytes) -> Result<()> {
         let pushed = self.input.push(gst::Buffer::from_slice(data));
-        match (pushed, lock(&self.shared).error.is_some()) {
+        // Let go before `reason` takes it.
+        let failed = lock(&self.shared).error.is_some();
+        match (pushed, failed) {
             (Ok(_), false) => Ok(()),
             (Ok(_), true) => Err(self.reason("the decoder failed")),
             (Err(e), _) => Err(self.reason(&format!("the decoder failed ({e})"))),
