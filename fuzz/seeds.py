@@ -113,6 +113,42 @@ def hevc_seeds():
     seed("access_unit", "hevc", b"\7" + data[at + 4 :][:1500])
 
 
+def enhanced_seeds():
+    """Tags of Enhanced RTMP and MP3, and the records and access units in them."""
+    sets = b"".join(bytes([0x80 | kind, 0, 1, 0, 3, kind << 1, 1, 0xAA]) for kind in (32, 33, 34))
+    hvcc = b"\1" + bytes(20) + b"\x0f\3" + sets
+    av1c = bytes.fromhex("81000c000a0a00000003b4ff736be401")
+    vpcc = bytes([1, 0, 0, 0, 0, 10, 0x82, 1, 1, 1, 0, 0])
+    head = b"OpusHead\1\2\x38\1" + struct.pack("<IHB", 48000, 0, 0)
+    dops = bytes([0, 2, 1, 0x38]) + struct.pack(">IHB", 48000, 0, 0)
+    mp3 = bytes([0xFF, 0xFB, 0x90, 0]) + bytes(range(20))
+    vp9 = bytes.fromhex("824983424013f00b30") + bytes(range(20))
+    vp8 = bytes.fromhex("1002009d012aa0007800") + bytes(range(20))
+    av1 = b"\x12\0" + av1c[4:] + b"\x32\2\x10\0"
+    tag = lambda kind, time, body: struct.pack(">BIH", kind, time, len(body)) + body
+    tracks = lambda data: b"\3\0\0\2\1\2" + b"\0" + len(data).to_bytes(3, "big") + data
+    pictures = {b"hvc1": (hvcc, b"\0\0\0\3\x26\1\xaa"), b"av01": (av1c, av1), b"vp09": (vpcc, vp9), b"vp08": (vpcc[4:], vp8)}
+    for name, (record, unit) in pictures.items():
+        log = tag(1, 0, b"\x90" + name + record) + tag(1, 40, b"\x93" + name + unit)
+        log += tag(1, 80, b"\x97\2\5\x16\x15\3" + name + unit) + tag(1, 120, b"\xa1" + name + b"\0\0\x28" + unit)
+        log += tag(1, 160, b"\x96\x13" + name + tracks(unit)) + tag(1, 200, b"\x92" + name)
+        seed("flv_tags", "enhanced-" + name.decode(), log)
+    sound = tag(0, 0, b"\x90Opus" + head) + tag(0, 20, b"\x91Opus\xf8\1") + tag(0, 40, b"\x95\x11Opus" + tracks(b"\xf8\2"))
+    sound += tag(0, 60, b"\x90mp4a\x11\x90") + tag(0, 80, b"\x91mp4a\1\2") + tag(0, 99, b"\x91.mp3" + mp3) + tag(0, 125, b"\x2f" + mp3)
+    seed("flv_tags", "enhanced-sound", sound)
+    second = tag(2, 0, b"\x95\0Opus\1" + head) + tag(0, 20, b"\x95\1Opus\1\xf8\1") + tag(0, 40, b"\x95\x21Opus" + b"\1\0\0\1\xf8")
+    seed("flv_tags", "second-track", second)
+    for kind, (name, record) in enumerate([("av1c", av1c), ("vp9", vpcc), ("vp8", vpcc)], 2):
+        seed("decoder_config", name, bytes([kind << 1]) + record)
+    seed("decoder_config", "opus", b"\3" + struct.pack(">IH", 48000, 2) + dops)
+    seed("decoder_config", "opus-surround", b"\3" + struct.pack(">IH", 48000, 6) + b"\0\6" + dops[2:10] + bytes([1, 4, 2, 0, 4, 1, 2, 3, 5]))
+    seed("decoder_config", "mp3", b"\5" + struct.pack(">IH", 44100, 2))
+    for kind, (name, unit) in enumerate([("av1", av1), ("vp9", vp9), ("vp8", vp8)], 1):
+        seed("access_unit", name, bytes([kind << 3]) + unit)
+    for name, unit in [("opus-head", head), ("mp3", mp3)]:
+        seed("access_unit", name, b"\x08" + unit)
+
+
 def segment_seeds():
     """Events as `segmenter` reads them: 90 ms apart, a keyframe now and then."""
     config = bytes([0, 0, 0, 0, 0, 0, 0, 0, 31, 1, 0, 0, 0, 0, 0, 0, 0, 0])
@@ -169,6 +205,7 @@ def text_seeds():
 
 media_seeds()
 hevc_seeds()
+enhanced_seeds()
 segment_seeds()
 fusion_seeds()
 text_seeds()

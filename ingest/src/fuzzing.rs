@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use crest_core::MediaTime;
-use crest_core::codec::{MediaEvent, Packet};
+use crest_core::codec::{AudioCodec, MediaEvent, Packet, VideoCodec, VideoConfig};
 use std::time::Duration;
 
 use crate::pull::playlist::{self, Listing};
-use crate::rtmp::flv::{TagKind, TagParser};
+use crate::rtmp::flv::{Chosen, TagKind, TagParser};
 use crate::timeline::{Timeline, Track, Unwrap};
 
 pub use crate::rtmp::fuzzing::{chunks, commands};
@@ -18,42 +18,54 @@ const STEP_AHEAD: i64 = 16_000_000_000;
 /// How far presentation may lie behind decoding.
 const REORDER: i64 = 5_000_000_000;
 
-/// Tags of one publisher. Each is a byte (audio or video), a timestamp (4 bytes), a length (2 bytes) and as
+/// Tags of one publisher. Each is a byte (bit 0: video; bit 1 of the first one: audio track 1 is taken), a timestamp (4 bytes), a length (2 bytes) and as
 /// much of a body as there is.
 pub fn tags(mut data: &[u8]) {
-    let mut parser = TagParser::new(BODY);
-    let (mut length_size, mut sound) = (None, false);
+    let chosen = data.first().map_or(0, |kind| kind >> 1 & 1);
+    let mut parser = TagParser::new(BODY, Chosen { video: 0, audio: chosen });
+    let (mut picture, mut sound) = (None, false);
     while let Some((&[kind, t0, t1, t2, t3, l0, l1], rest)) = data.split_first_chunk::<7>() {
         let (body, rest) = rest.split_at(usize::from(u16::from_be_bytes([l0, l1])).min(rest.len()));
         data = rest;
         let body = Bytes::copy_from_slice(body);
         let timestamp = u32::from_be_bytes([t0, t1, t2, t3]);
         let kind = if kind & 1 == 0 { TagKind::Audio } else { TagKind::Video };
-        let Ok(event) = parser.read(kind, timestamp, &body) else { continue };
+        let read = parser.read(kind, timestamp, &body);
+        assert!(parser.passed_by().iter().all(|(_, track)| *track != 0 || chosen != 0), "the track that is taken");
+        let Ok(events) = read else { continue };
         assert!(body.len() <= BODY, "a body over the limit was read");
-        match (kind, event) {
-            (TagKind::Video, MediaEvent::VideoConfig(config)) => {
-                inside(&config.record, &body);
-                length_size = config.record.get(4).map(|byte| usize::from(byte & 3) + 1);
+        for event in events {
+            match (kind, event) {
+                (TagKind::Video, MediaEvent::VideoConfig(config)) => {
+                    // That of VP9 and VP8 may have come without its version.
+                    if !matches!(config.codec, VideoCodec::Vp9 | VideoCodec::Vp8) {
+                        inside(&config.record, &body);
+                    }
+                    picture = Some(config);
+                }
+                (TagKind::Audio, MediaEvent::AudioConfig(config)) => {
+                    match config.codec {
+                        AudioCodec::Aac => inside(&config.record, &body),
+                        AudioCodec::Opus => assert!(config.record.len() <= body.len()),
+                        AudioCodec::Mp3 => assert!(config.record.is_empty()),
+                    }
+                    assert!((7_350..=96_000).contains(&config.sample_rate) && (1..=255).contains(&config.channels));
+                    sound = true;
+                }
+                (TagKind::Video, MediaEvent::Video(packet)) => {
+                    let config = picture.as_ref().unwrap_or_else(|| panic!("a picture before its configuration"));
+                    inside(&packet.data, &body);
+                    assert!(units_fill(config, &packet.data), "units that do not fill their packet");
+                    assert!((packet.pts - packet.dts).nanos().abs() <= (1 << 23) * 1_000_000);
+                    assert_eq!(told(packet.dts), timestamp);
+                }
+                (TagKind::Audio, MediaEvent::Audio(packet)) => {
+                    assert!(sound, "sound before its configuration");
+                    inside(&packet.data, &body);
+                    assert_eq!((told(packet.dts), packet.pts), (timestamp, packet.dts));
+                }
+                (kind, event) => panic!("{kind:?} became {event:?}"),
             }
-            (TagKind::Audio, MediaEvent::AudioConfig(config)) => {
-                inside(&config.record, &body);
-                assert!((7_350..=96_000).contains(&config.sample_rate) && (1..=8).contains(&config.channels));
-                sound = true;
-            }
-            (TagKind::Video, MediaEvent::Video(packet)) => {
-                let length_size = length_size.unwrap_or_else(|| panic!("a picture before its configuration"));
-                inside(&packet.data, &body);
-                assert!(units_fill(&packet.data, length_size), "units that do not fill their packet");
-                assert!((packet.pts - packet.dts).nanos().abs() <= (1 << 23) * 1_000_000);
-                assert_eq!(told(packet.dts), timestamp);
-            }
-            (TagKind::Audio, MediaEvent::Audio(packet)) => {
-                assert!(sound, "sound before its configuration");
-                inside(&packet.data, &body);
-                assert_eq!((told(packet.dts), packet.pts), (timestamp, packet.dts));
-            }
-            (kind, event) => panic!("{kind:?} became {event:?}"),
         }
     }
 }
@@ -81,10 +93,17 @@ fn inside(part: &Bytes, body: &Bytes) {
 
 /// The 32-bit timestamp that an extended one stands for.
 fn told(time: MediaTime) -> u32 {
-    u32::try_from((time.nanos() / 1_000_000).rem_euclid(1 << 32)).unwrap_or_default()
+    u32::try_from((time.nanos().div_euclid(1_000_000)).rem_euclid(1 << 32)).unwrap_or_default()
 }
 
-fn units_fill(mut rest: &[u8], length_size: usize) -> bool {
+/// Whether the NAL units of H.264 and H.265 fill their packet; others are looked at elsewhere.
+fn units_fill(config: &VideoConfig, mut rest: &[u8]) -> bool {
+    let length_size = match config.codec {
+        VideoCodec::H264 => config.record.get(4),
+        VideoCodec::H265 => config.record.get(21),
+        VideoCodec::Av1 | VideoCodec::Vp9 | VideoCodec::Vp8 => return !rest.is_empty(),
+    };
+    let length_size = length_size.map_or(4, |byte| usize::from(byte & 3) + 1);
     while !rest.is_empty() {
         let mut prefix = [0; 4];
         let Some(length) = rest.get(..length_size) else { return false };

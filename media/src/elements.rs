@@ -42,12 +42,13 @@ const BAD: &str = "gstreamer1.0-plugins-bad";
 const LIBAV: &str = "gstreamer1.0-libav";
 
 /// All that crest uses. The containers' elements are found by `parsebin` and named nowhere else.
-pub const NEEDED: [Needed; 22] = [
+pub const NEEDED: [Needed; 31] = [
     element("capsfilter", CORE, "decoding"),
     element("filesrc", CORE, "files"),
     element("typefind", CORE, "recognising a file"),
     element("fakesink", CORE, "files"),
     element("audioconvert", BASE, "sound"),
+    element("opusdec", BASE, "Opus sound"),
     element("audioresample", BASE, "sound"),
     element("videoconvertscale", BASE, "pictures"),
     element("appsink", BASE, "files"),
@@ -59,7 +60,10 @@ pub const NEEDED: [Needed; 22] = [
         purpose: "recognising a file",
         optional: false,
     },
-    element("aacparse", GOOD, "sound of files"),
+    element("aacparse", GOOD, "AAC files"),
+    element("mpegaudioparse", GOOD, "MP3 files"),
+    element("vp8dec", GOOD, "VP8 pictures"),
+    element("vp9dec", GOOD, "VP9 pictures"),
     element("qtdemux", GOOD, "MP4 files"),
     element("matroskademux", GOOD, "Matroska files"),
     element("flvdemux", GOOD, "FLV files"),
@@ -72,10 +76,15 @@ pub const NEEDED: [Needed; 22] = [
     },
     element("h264parse", BAD, "H.264 files"),
     element("h265parse", BAD, "H.265 files"),
+    element("av1parse", BAD, "AV1 files"),
+    element("vp9parse", BAD, "VP9 files"),
+    element("opusparse", BAD, "Opus files"),
+    element("av1dec", BAD, "AV1 pictures"),
     element("tsdemux", BAD, "MPEG-TS files"),
     element("avdec_h264", LIBAV, "H.264 pictures"),
     element("avdec_h265", LIBAV, "H.265 pictures"),
     element("avdec_aac", LIBAV, "AAC sound"),
+    element("avdec_mp3", LIBAV, "MP3 sound"),
     element("avenc_mjpeg", LIBAV, "thumbnails"),
 ];
 

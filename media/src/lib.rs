@@ -1,6 +1,7 @@
 //! GStreamer at work: demux, segment, decode, mux.
 
 mod atomic;
+pub mod bitstream;
 pub mod clip;
 pub mod decode;
 mod demux;

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::bitstream::av1;
 use crate::mp4::read::{Index, Located, MAX_HEADER, MAX_INDEX, parse_header, parse_index};
 use crate::mp4::track::{Tracks, VIDEO_TIMESCALE, time};
 
@@ -108,9 +109,10 @@ impl Boxes {
         let bytes = head + self.whole(at + head, b"mdat")?;
         let index = parse_index(&self.read(at, head)?, at, bytes).ok()?;
         // A file's length may have reached the disk without its content; zeros stand there then.
-        let length_size = tracks.video.as_ref().map_or(4, length_size);
-        let pictures = index.video.iter().all(|l| self.unit(l).is_some_and(|unit| is_chain(&unit, length_size)));
-        let sounds = index.audio.iter().all(|l| self.unit(l).is_some_and(|unit| unit.iter().any(|byte| *byte != 0)));
+        let config = tracks.video.as_ref();
+        let whole = |unit: &[u8]| config.is_none_or(|config| is_whole(config, unit));
+        let pictures = index.video.iter().all(|l| self.unit(l).is_some_and(|unit| whole(&unit)));
+        let sounds = index.audio.iter().all(|l| self.unit(l).is_some_and(|unit| is_written(&unit)));
         (pictures && sounds).then_some((bytes, index))
     }
 
@@ -119,14 +121,23 @@ impl Boxes {
     }
 }
 
-/// Bytes of the length before each NAL unit.
-fn length_size(config: &VideoConfig) -> usize {
-    let byte = match config.codec {
+/// Whether an access unit can be what was written, as far as its codec lets that be seen.
+fn is_whole(config: &VideoConfig, unit: &[u8]) -> bool {
+    let lengths = match config.codec {
         VideoCodec::H264 => config.record.get(4),
         VideoCodec::H265 => config.record.get(21),
-        VideoCodec::Av1 | VideoCodec::Vp9 | VideoCodec::Vp8 => None,
+        VideoCodec::Av1 => return av1::is_chain(unit) && is_written(unit),
+        // Each frame begins with its marker, never with zeros.
+        VideoCodec::Vp9 => return unit.first().is_some_and(|byte| byte >> 6 == 2) && is_written(unit),
+        VideoCodec::Vp8 => return is_written(unit),
     };
-    byte.map_or(4, |byte| usize::from(byte & 3) + 1)
+    is_chain(unit, lengths.map_or(4, |byte| usize::from(byte & 3) + 1))
+}
+
+/// Whether no part of a unit is zeros alone that is as long as what disks lose at once.
+fn is_written(unit: &[u8]) -> bool {
+    const PAGE: usize = 4096;
+    unit.iter().any(|byte| *byte != 0) && unit.chunks_exact(PAGE / 2).all(|part| part.iter().any(|byte| *byte != 0))
 }
 
 /// Whether an access unit is NAL units with their lengths, to the last byte.

@@ -139,6 +139,44 @@ fn a_file_with_only_sound_or_only_picture_is_processed() -> Result<()> {
 }
 
 #[test]
+fn recordings_in_other_codecs_have_the_same_moments_and_clips() -> Result<()> {
+    let cases = [
+        ("vp9.webm", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -b:v 300k -c:a libopus", "vp9", "opus"),
+        ("av1.mp4", "-c:v libsvtav1 -preset 12 -c:a aac", "av1", "aac"),
+        ("mp3.mkv", "-c:v libx264 -preset ultrafast -c:a libmp3lame", "h264", "mp3"),
+    ];
+    run(async {
+        let folder = tempfile::tempdir()?;
+        for (name, options, video, audio) in cases {
+            let (input, out) = (folder.path().join(name), folder.path().join(format!("{name}-out")));
+            let source = broadcast::file().await?.display().to_string();
+            let target = input.display().to_string();
+            let mut args = vec!["-nostdin", "-v", "error", "-i", &source, "-vf", "scale=256:144,fps=15", "-g", "30"];
+            args.extend(options.split(' '));
+            args.push(&target);
+            crate::harness::succeed("ffmpeg", args).await?;
+            let said = process(Some(&input), None, &out).await?;
+            assert_eq!(said.code, Some(0), "{name}: {}", said.err);
+            let report = highlights(&out)?;
+            let duration = report["duration_s"].as_f64().unwrap_or_default();
+            assert!((duration - broadcast::LENGTH).abs() < 0.5, "{name}: {duration}");
+            let found = report["highlights"].as_array().context("no highlights")?;
+            assert_eq!(found.len(), MOMENTS.len(), "{name}: {found:#?}");
+            for (highlight, (from, to)) in found.iter().zip(MOMENTS) {
+                let peak = highlight["peak_s"].as_f64().unwrap_or(f64::NAN);
+                assert!((from - 2.0..to + 2.0).contains(&peak), "{name}: {highlight:#}");
+                let clip = out.join(highlight["clip"].as_str().context("no clip")?);
+                decodes_silently(&clip).await.context(name)?;
+                assert_eq!(probe(&clip, "v:0", "stream=codec_name").await?, video);
+                assert_eq!(probe(&clip, "a:0", "stream=codec_name").await?, audio);
+                decodes_silently(&out.join(highlight["thumbnail"].as_str().context("no thumbnail")?)).await?;
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn what_cannot_be_processed_is_told() -> Result<()> {
     run(async {
         let folder = tempfile::tempdir()?;

@@ -1,6 +1,9 @@
 //! One RTMP connection, from its handshake to its end, whichever way it ends.
 
 use crest_core::crowd::Place;
+use rtmp_rs::media::fourcc::{AudioFourCc, VideoFourCc};
+use rtmp_rs::protocol::enhanced::FourCcCapability;
+use rtmp_rs::server::config::EnhancedServerCapabilities;
 use rtmp_rs::server::connection::Connection;
 use rtmp_rs::{RegistryConfig, ServerConfig, StreamRegistry};
 use std::net::SocketAddr;
@@ -97,6 +100,7 @@ pub(super) async fn serve(
         // Two of each are reserved for every connection, a stranger's too.
         read_buffer_size: READ_BUFFER,
         write_buffer_size: WRITE_BUFFER,
+        enhanced_capabilities: capabilities(),
         ..ServerConfig::default().disable_gop_buffer()
     };
     // A registry of its own: nobody plays from here, and it goes with the connection.
@@ -142,6 +146,19 @@ pub(super) async fn serve(
             tracing::info!(%peer, reason = ending.reason, "an RTMP connection ended without publishing");
         }
         None => tracing::debug!(%peer, reason = ending.reason, "an RTMP connection ended without publishing"),
+    }
+}
+
+/// What a publisher that speaks Enhanced RTMP is told: everything that the tag parser takes.
+fn capabilities() -> EnhancedServerCapabilities {
+    let video = [VideoFourCc::Avc, VideoFourCc::Hevc, VideoFourCc::Av1, VideoFourCc::Vp9, VideoFourCc::Vp8];
+    let audio = [AudioFourCc::Aac, AudioFourCc::Opus, AudioFourCc::Mp3];
+    EnhancedServerCapabilities {
+        reconnect: false,
+        multitrack: true,
+        modex: true,
+        video_codecs: video.into_iter().map(|codec| (codec, FourCcCapability::full())).collect(),
+        audio_codecs: audio.into_iter().map(|codec| (codec, FourCcCapability::full())).collect(),
     }
 }
 

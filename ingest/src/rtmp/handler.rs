@@ -22,7 +22,7 @@ use tracing::dispatcher::Dispatch;
 use tracing::instrument::WithSubscriber;
 
 use super::APPLICATION;
-use super::flv::{Skip, TagKind, TagParser};
+use super::flv::{Chosen, Skip, TagKind, TagParser};
 use crate::publish::{Publication, Publishers};
 
 /// Bytes that a peer may announce before it is known: commands are a few hundred.
@@ -89,7 +89,7 @@ impl Handler {
                         () = unwanted.cancelled() => {}
                     }
                 });
-                let parser = TagParser::new(self.max_frame);
+                let parser = TagParser::new(self.max_frame, Chosen::default());
                 *state = Some(Publishing {
                     publication,
                     parser,
@@ -120,20 +120,29 @@ impl Handler {
         let mut state = self.state.lock().await;
         let Some(publishing) = state.as_mut() else { return false };
         self.heard();
-        match publishing.parser.read(kind, tag.timestamp, &tag.data) {
-            Ok(event) => {
-                let configures = matches!(event, MediaEvent::VideoConfig(_) | MediaEvent::AudioConfig(_));
-                if configures && publishing.changes.too_many() {
-                    self.erratic.cancel();
-                    return false;
-                }
-                if !publishing.publication.deliver(event).await {
-                    self.unwanted.cancel();
+        let read = publishing.parser.read(kind, tag.timestamp, &tag.data);
+        for (kind, track) in publishing.parser.passed_by() {
+            tracing::info!(
+                peer = %self.peer, stream_id = %publishing.publication.stream(), ?kind, track,
+                "an RTMP publisher sends a further track, which is not taken"
+            );
+        }
+        match read {
+            Ok(events) => {
+                for event in events {
+                    let configures = matches!(event, MediaEvent::VideoConfig(_) | MediaEvent::AudioConfig(_));
+                    if configures && publishing.changes.too_many() {
+                        self.erratic.cancel();
+                        return false;
+                    }
+                    if !publishing.publication.deliver(event).await {
+                        self.unwanted.cancel();
+                    }
                 }
             }
             Err(skip) => {
                 metrics::counter!("crest_rtmp_tags_skipped_total", "cause" => skip.name()).increment(1);
-                if skip != Skip::NotMedia && publishing.told.insert(skip) {
+                if !matches!(skip, Skip::NotMedia | Skip::OtherTrack) && publishing.told.insert(skip) {
                     tracing::warn!(
                         peer = %self.peer, stream_id = %publishing.publication.stream(), ?kind, cause = skip.name(),
                         "an RTMP publisher sends tags that are skipped"

@@ -1,6 +1,7 @@
 //! Ingest with ffmpeg as its publisher: feeds, refusals, retention.
 #![allow(clippy::unwrap_used)]
 
+mod codecs;
 mod door;
 mod feeds;
 mod logs;

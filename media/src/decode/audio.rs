@@ -1,12 +1,12 @@
-//! AAC -> 16 kHz mono.
+//! AAC, Opus or MP3 -> 16 kHz mono.
 
-use crest_core::codec::{AudioConfig, Packet};
+use crest_core::codec::{AudioCodec, AudioConfig, Packet};
 use crest_core::sample::AUDIO_RATE;
-use crest_core::{MediaTime, Result};
+use crest_core::{Error, MediaTime, Result};
 use gstreamer as gst;
 
 use super::chain::{Chain, element, filter};
-use crate::mp4::aac;
+use crate::bitstream::{opus, sound};
 
 /// Presentation times may stray this far from the count of samples before the count starts again at them.
 const TOLERANCE_NANOS: i64 = 40_000_000;
@@ -27,16 +27,14 @@ pub struct Pcm {
 pub struct AudioDecoder {
     config: AudioConfig,
     chain: Option<Chain>,
-    /// Samples per access unit and their rate.
-    frame: (u32, u32),
     count: Option<Count>,
 }
 
 /// Where the count stands.
 struct Count {
     start: MediaTime,
-    /// Access units put in.
-    units: u64,
+    /// Samples put in, and their rate.
+    put_in: (u64, u32),
     /// Samples taken out.
     samples: u64,
 }
@@ -53,8 +51,7 @@ impl AudioDecoder {
     /// # Errors
     /// When GStreamer lacks the elements, or they refuse the configuration.
     pub fn new(config: &AudioConfig) -> Result<Self> {
-        let chain = Some(start(config)?);
-        Ok(Self { config: config.clone(), chain, frame: aac::frame(config), count: None })
+        Ok(Self { config: config.clone(), chain: Some(start(config)?), count: None })
     }
 
     /// Decodes one packet; returns the sound that is ready by it, in order.
@@ -63,7 +60,8 @@ impl AudioDecoder {
     /// When the packet cannot be decoded; sound goes on with the next that can.
     pub fn push(&mut self, packet: &Packet) -> Result<Vec<Pcm>> {
         let mut out = Vec::new();
-        if self.strays(packet.pts) {
+        let frame = sound::frame(&self.config, &packet.data);
+        if self.strays(packet.pts, frame) {
             out = self.drain()?;
         }
         let chain = match self.chain.take() {
@@ -74,8 +72,9 @@ impl AudioDecoder {
             self.count = None;
             return Err(e);
         }
-        let count = self.count.get_or_insert(Count { start: packet.pts, units: 0, samples: 0 });
-        count.units += 1;
+        let (put_in, rate) = frame;
+        let count = self.count.get_or_insert(Count { start: packet.pts, put_in: (0, rate), samples: 0 });
+        count.put_in.0 += u64::from(put_in);
         let samples = samples(&chain);
         self.chain = Some(chain);
         out.extend(count.take(samples));
@@ -89,11 +88,13 @@ impl AudioDecoder {
         Ok(count.take(samples(chain)).into_iter().collect())
     }
 
-    /// Whether a packet at `pts` does not continue the count.
-    fn strays(&self, pts: MediaTime) -> bool {
+    /// Whether a packet at `pts`, of so many samples at a rate, does not continue the count.
+    fn strays(&self, pts: MediaTime, (samples, rate): (u32, u32)) -> bool {
         let Some(count) = &self.count else { return false };
-        let (samples, rate) = self.frame;
-        let put_in = count.start + length(count.units.saturating_mul(u64::from(samples)), rate);
+        if count.put_in.1 != rate {
+            return true;
+        }
+        let put_in = count.start + length(count.put_in.0, rate);
         let taken_out = count.start + length(count.samples, AUDIO_RATE);
         // What went in and did not come out was lost, beyond the little that decoder and resampler hold back.
         let held = (put_in - taken_out).nanos() - length(u64::from(samples), rate).nanos();
@@ -116,22 +117,56 @@ fn length(samples: u64, rate: u32) -> MediaTime {
 
 fn start(config: &AudioConfig) -> Result<Chain> {
     crate::init()?;
-    let caps = gst::Caps::builder("audio/mpeg")
-        .field("mpegversion", 4_i32)
-        .field("stream-format", "raw")
-        .field("framed", true)
-        .field("rate", i32::try_from(config.sample_rate).unwrap_or(0))
-        .field("channels", i32::from(config.channels))
-        .field("codec_data", gst::Buffer::from_slice(config.record.clone()))
-        .build();
+    let (decoder, caps) = match config.codec {
+        AudioCodec::Aac => (element("avdec_aac")?, aac_caps(config)),
+        AudioCodec::Opus => (element("opusdec")?, opus_caps(config)?),
+        AudioCodec::Mp3 => (element("avdec_mp3")?, mp3_caps(config)),
+    };
     let mono = gst::Caps::builder("audio/x-raw")
         .field("format", "F32LE")
         .field("layout", "interleaved")
         .field("rate", AUDIO_RATE as i32)
         .field("channels", 1_i32)
         .build();
-    let elements = [element("avdec_aac")?, element("audioconvert")?, element("audioresample")?, filter(&mono)?];
+    let elements = [decoder, element("audioconvert")?, element("audioresample")?, filter(&mono)?];
     Chain::new(&elements, &caps)
+}
+
+fn aac_caps(config: &AudioConfig) -> gst::Caps {
+    gst::Caps::builder("audio/mpeg")
+        .field("mpegversion", 4_i32)
+        .field("stream-format", "raw")
+        .field("framed", true)
+        .field("rate", i32::try_from(config.sample_rate).unwrap_or(0))
+        .field("channels", i32::from(config.channels))
+        .field("codec_data", gst::Buffer::from_slice(config.record.clone()))
+        .build()
+}
+
+/// What the first packets are to be shortened by is left out: decoding may start anywhere.
+fn opus_caps(config: &AudioConfig) -> Result<gst::Caps> {
+    let unreadable = || Error::user("the feed's Opus configuration cannot be read; check the encoder's output");
+    let layout = opus::layout(&config.record).ok_or_else(unreadable)?;
+    let caps = gst::Caps::builder("audio/x-opus")
+        .field("rate", opus::RATE as i32)
+        .field("channels", i32::from(layout.channels))
+        .field("channel-mapping-family", i32::from(layout.family))
+        .field("stream-count", i32::from(layout.streams))
+        .field("coupled-count", i32::from(layout.coupled));
+    if layout.mapping.is_empty() {
+        return Ok(caps.build());
+    }
+    Ok(caps.field("channel-mapping", gst::Array::new(layout.mapping.iter().map(|from| i32::from(*from)))).build())
+}
+
+fn mp3_caps(config: &AudioConfig) -> gst::Caps {
+    gst::Caps::builder("audio/mpeg")
+        .field("mpegversion", 1_i32)
+        .field("layer", 3_i32)
+        .field("parsed", true)
+        .field("rate", i32::try_from(config.sample_rate).unwrap_or(0))
+        .field("channels", i32::from(config.channels))
+        .build()
 }
 
 /// The samples that have come out.

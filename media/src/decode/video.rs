@@ -10,6 +10,7 @@ use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
 use super::chain::{Chain, element, filter};
+use crate::bitstream::{av1, vpx};
 use crate::mp4::entry;
 
 /// What a decoder makes of a keyframe.
@@ -24,7 +25,18 @@ pub(crate) enum Output {
 /// Decodes keyframes of one configuration. It holds no threads.
 pub(crate) struct VideoDecoder {
     chain: Chain,
-    h264: Option<H264>,
+    start: Start,
+}
+
+/// What a codec needs so that decoding starts at a keyframe.
+enum Start {
+    /// H.264.
+    Picture(H264),
+    /// AV1: the open bitstream units of the configuration record, for keyframes that come without a sequence header.
+    Sequence(Bytes),
+    /// VP9 and VP8: whether this is a keyframe, since these decoders make a picture of anything.
+    Checked(fn(&[u8]) -> Option<vpx::Keyframe>),
+    Plain,
 }
 
 /// What must be known to start H.264 at a frame that does not reset the decoder.
@@ -38,20 +50,8 @@ struct H264 {
 impl VideoDecoder {
     pub(crate) fn new(config: &VideoConfig, output: Output) -> Result<Self> {
         crate::init()?;
-        let (name, media, format) = match config.codec {
-            VideoCodec::H264 => ("avdec_h264", "video/x-h264", "avc"),
-            VideoCodec::H265 => ("avdec_h265", "video/x-h265", "hvc1"),
-            other => return Err(Error::user(format!("{other:?} is not decoded by this version"))),
-        };
-        let caps = gst::Caps::builder(media)
-            .field("stream-format", format)
-            .field("alignment", "au")
-            .field("codec_data", gst::Buffer::from_slice(config.record.clone()))
-            .build();
-        let decoder = element(name)?;
-        decoder.set_property("max-threads", 1_i32);
+        let (decoder, caps) = decoder(config)?;
         // A damaged keyframe is no picture: grey blocks would look like a cut.
-        decoder.set_property("output-corrupt", false);
         decoder.set_property("discard-corrupted-frames", true);
         decoder.set_property("qos", false);
         let scale = element("videoconvertscale")?;
@@ -85,11 +85,17 @@ impl VideoDecoder {
                 elements.push(jpeg);
             }
         }
-        let h264 = (config.codec == VideoCodec::H264).then(|| H264 {
-            length_size: config.record.get(4).map_or(4, |byte| usize::from(byte & 3) + 1),
-            references: entry::h264(&config.record).map_or(4, |sps| sps.references as usize),
-        });
-        Ok(Self { chain: Chain::new(&elements, &caps)?, h264 })
+        let start = match config.codec {
+            VideoCodec::H264 => Start::Picture(H264 {
+                length_size: config.record.get(4).map_or(4, |byte| usize::from(byte & 3) + 1),
+                references: entry::h264(&config.record).map_or(4, |sps| sps.references as usize),
+            }),
+            VideoCodec::H265 => Start::Plain,
+            VideoCodec::Av1 => Start::Sequence(av1::units_of(&config.record)),
+            VideoCodec::Vp9 => Start::Checked(vpx::vp9),
+            VideoCodec::Vp8 => Start::Checked(vpx::vp8),
+        };
+        Ok(Self { chain: Chain::new(&elements, &caps)?, start })
     }
 
     /// The picture of one keyframe as packed RGB. Only for [`Output::Sample`].
@@ -123,20 +129,57 @@ impl VideoDecoder {
     /// A decoder releases a picture only when later ones arrive, or when it is drained.
     fn decode(&mut self, keyframe: &Bytes) -> Result<(gst::Buffer, Option<gst::Caps>)> {
         self.chain.take();
-        // Started at a recovery point instead of an IDR frame, libavcodec makes up as many frames as may be referred
-        // to, and `avdec_h264` (1.22) gives it room for one frame per packet: each packet but the last fails.
-        let resets = self.h264.as_ref().is_none_or(|h264| h264.resets(keyframe));
-        let packets = self.h264.as_ref().filter(|_| !resets).map_or(1, |h264| h264.references + 1);
+        let none = || self.chain.reason("the keyframe cannot be decoded; the feed is damaged here");
+        let (mut packets, mut unit) = (1, keyframe.clone());
+        match &self.start {
+            Start::Picture(h264) => packets = h264.packets(keyframe),
+            Start::Sequence(units) if av1::sequence(keyframe).is_none() => {
+                unit = [&units[..], keyframe].concat().into()
+            }
+            Start::Checked(keyframe_of) if keyframe_of(keyframe).is_none() => return Err(none()),
+            Start::Sequence(_) | Start::Checked(_) | Start::Plain => {}
+        }
         for _ in 0..packets {
-            self.chain.push(keyframe.clone())?;
+            self.chain.push(unit.clone())?;
         }
         self.chain.drain();
-        let none = || self.chain.reason("the keyframe cannot be decoded; the feed is damaged here");
         self.chain.take().pop().ok_or_else(none)
     }
 }
 
+/// The decoder of a configuration, and what it is to be told of it.
+fn decoder(config: &VideoConfig) -> Result<(gst::Element, gst::Caps)> {
+    let record = || gst::Buffer::from_slice(config.record.clone());
+    let libav = |decoder: gst::Element, media: &str, format: &str| {
+        decoder.set_property("max-threads", 1_i32);
+        decoder.set_property("output-corrupt", false);
+        let caps = gst::Caps::builder(media).field("stream-format", format).field("alignment", "au");
+        Ok((decoder, caps.field("codec_data", record()).build()))
+    };
+    let vpx = |decoder: gst::Element, media: &str| {
+        decoder.set_property("threads", 1_u32);
+        Ok((decoder, gst::Caps::builder(media).build()))
+    };
+    match config.codec {
+        VideoCodec::H264 => libav(element("avdec_h264")?, "video/x-h264", "avc"),
+        VideoCodec::H265 => libav(element("avdec_h265")?, "video/x-h265", "hvc1"),
+        VideoCodec::Av1 => {
+            let caps = gst::Caps::builder("video/x-av1").field("stream-format", "obu-stream").field("alignment", "tu");
+            Ok((element("av1dec")?, caps.build()))
+        }
+        VideoCodec::Vp9 => vpx(element("vp9dec")?, "video/x-vp9"),
+        VideoCodec::Vp8 => vpx(element("vp8dec")?, "video/x-vp8"),
+    }
+}
+
 impl H264 {
+    /// How often a keyframe is given to the decoder.
+    fn packets(&self, keyframe: &Bytes) -> usize {
+        // Started at a recovery point instead of an IDR frame, libavcodec makes up as many frames as may be referred
+        // to, and `avdec_h264` (1.22) gives it room for one frame per packet: each packet but the last fails.
+        if self.resets(keyframe) { 1 } else { self.references + 1 }
+    }
+
     /// Whether an access unit holds an IDR slice, or none that can be found.
     fn resets(&self, unit: &[u8]) -> bool {
         const SLICE: u8 = 1;

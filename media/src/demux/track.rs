@@ -43,8 +43,14 @@ impl Track {
             Kind::Aac => {
                 gst::Caps::builder("audio/mpeg").field("mpegversion", 4_i32).field("stream-format", "adts").build()
             }
+            other => other.caps(),
         };
-        let chain = Chain::new(&[element(kind.parser())?, filter(&kind.caps())?], &caps)?;
+        let mut elements = Vec::new();
+        if let Some(parser) = kind.parser() {
+            elements.push(element(parser)?);
+        }
+        elements.push(filter(&kind.caps())?);
+        let chain = Chain::new(&elements, &caps)?;
         Ok(Self { kind, chain, converter: Converter::new(kind), base: None })
     }
 

@@ -3,16 +3,21 @@
 
 use crest_core::codec::{VideoCodec, VideoConfig};
 
+use crate::bitstream::{av1, vpx};
+
 /// NAL units of an access unit that are looked at; more is not a picture.
 const MAX_NALS: usize = 512;
 
 /// Whether decoding can start at this access unit: at an instantaneous refresh, or at a recovery point
-/// without any pictures to wait for (ITU-T H.264 7.4.1.2.4 and D.2.8; H.265 7.4.2.2).
+/// without any pictures to wait for (ITU-T H.264 7.4.1.2.4 and D.2.8; H.265 7.4.2.2). Keyframes of AV1, VP9 and VP8
+/// are places to start by themselves.
 pub(crate) fn is_random_access(config: &VideoConfig, unit: &[u8]) -> bool {
     let length_bytes = match config.codec {
         VideoCodec::H264 => config.record.get(4),
         VideoCodec::H265 => config.record.get(21),
-        VideoCodec::Av1 | VideoCodec::Vp9 | VideoCodec::Vp8 => return false,
+        VideoCodec::Av1 => return av1::is_keyframe(unit),
+        VideoCodec::Vp9 => return vpx::vp9(unit).is_some(),
+        VideoCodec::Vp8 => return vpx::vp8(unit).is_some(),
     };
     let length_bytes = usize::from(length_bytes.map_or(3, |b| b & 3)) + 1;
     nals(unit, length_bytes).any(|nal| match (config.codec, nal.first()) {

@@ -167,7 +167,7 @@ impl Merge {
         match base {
             Some(base) => Ok(base),
             None if silent => Err(Error::outside(format!("nothing arrived for {} seconds", SILENCE.as_secs()))),
-            None => Err(self.failure("it holds no H.264 or H.265 video and no AAC audio; convert it first")),
+            None => Err(self.failure("it holds no video (H.264, H.265, AV1, VP9, VP8) and no audio (AAC, Opus, MP3) that is read; convert it first")),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A file or URL -> `MediaEvent`s, as fast as it can be read.
 
 mod access;
+mod config;
 mod merge;
 mod pipeline;
 mod track;
@@ -20,8 +21,8 @@ use merge::{Merge, Step};
 /// A file whose end lies this far before its announced length was cut short.
 const SHORT_NANOS: i64 = 1_500_000_000;
 
-/// Reads a file that GStreamer can demultiplex (MP4, Matroska, MPEG-TS, FLV, ...): its first H.264 or H.265 track
-/// and its first AAC track, as they are encoded.
+/// Reads a file that GStreamer can demultiplex (MP4, Matroska, MPEG-TS, FLV, ...): its first video track
+/// (H.264, H.265, AV1, VP9 or VP8) and its first audio track (AAC, Opus or MP3), as they are encoded.
 ///
 /// Events of both tracks come in order of decoding time, on a timeline that begins with the earliest first
 /// presentation time. The same file gives the same events.

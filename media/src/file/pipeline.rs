@@ -12,6 +12,8 @@ use super::track::{Converter, Kind};
 
 /// Seconds that an HTTP server may take to answer.
 const HTTP_SECONDS: u32 = 20;
+/// What is read.
+const READ: &str = "H.264, H.265, AV1, VP9, VP8, AAC, Opus and MP3";
 
 /// Builds the pipeline, not started yet. What goes wrong later arrives in `merge`.
 pub(super) fn build(source: &Source, merge: &Arc<Merge>) -> Result<gst::Pipeline> {
@@ -84,7 +86,7 @@ fn expose(pipeline: &gst::Pipeline, pad: &gst::Pad, taken: &mut Vec<&'static str
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let kind = Kind::of(&caps);
     let refused = match kind {
-        None => Some(format!("a track is left out: {} is not read, only H.264, H.265 and AAC", name_of(&caps))),
+        None => Some(format!("a track is left out: {} is not read; {READ} are", name_of(&caps))),
         Some(kind) if taken.contains(&kind.media()) => {
             Some(format!("a further {} track is left out: one of each is read", kind.media()))
         }
@@ -97,7 +99,8 @@ fn expose(pipeline: &gst::Pipeline, pad: &gst::Pad, taken: &mut Vec<&'static str
             taken.push(kind.media());
             let filter = make("capsfilter", "the base plugins")?;
             filter.set_property("caps", kind.caps());
-            vec![make(kind.parser(), "the good and bad plugins")?, filter, sink(kind, merge).upcast()]
+            let parser = kind.parser().map(|parser| make(parser, "the good and bad plugins")).transpose()?;
+            parser.into_iter().chain([filter, sink(kind, merge).upcast()]).collect()
         }
         (_, refused) => {
             refused.into_iter().for_each(|note| merge.note(note));
@@ -159,8 +162,5 @@ fn make(name: &str, from: &str) -> Result<gst::Element> {
 
 fn name_of(caps: &gst::CapsRef) -> String {
     let Some(structure) = caps.structure(0) else { return "something unknown".to_owned() };
-    match (structure.name().as_str(), structure.get::<i32>("mpegversion")) {
-        ("audio/mpeg", Ok(1)) => "MP3 audio".to_owned(),
-        (name, _) => name.to_owned(),
-    }
+    structure.name().to_string()
 }

@@ -2,19 +2,25 @@
 
 use bytes::Bytes;
 use crest_core::MediaTime;
-use crest_core::codec::{AudioCodec, AudioConfig, MediaEvent, Packet, VideoCodec, VideoConfig};
+use crest_core::codec::{MediaEvent, Packet};
 use gstreamer as gst;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use super::access;
+use super::{access, config};
+use crate::bitstream::av1;
 
 /// A kind of track that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     H264,
     H265,
+    Av1,
+    Vp9,
+    Vp8,
     Aac,
+    Opus,
+    Mp3,
 }
 
 impl Kind {
@@ -23,7 +29,15 @@ impl Kind {
         match caps.structure(0)?.name().as_str() {
             "video/x-h264" => Some(Self::H264),
             "video/x-h265" => Some(Self::H265),
+            "video/x-av1" => Some(Self::Av1),
+            "video/x-vp9" => Some(Self::Vp9),
+            "video/x-vp8" => Some(Self::Vp8),
+            "audio/x-opus" => Some(Self::Opus),
             "audio/mpeg" => {
+                let mp3 = gst::Caps::builder("audio/mpeg").field("mpegversion", 1_i32).field("layer", 3_i32).build();
+                if caps.can_intersect(&mp3) {
+                    return Some(Self::Mp3);
+                }
                 let aac = gst::Caps::builder("audio/mpeg")
                     .field("mpegversion", gst::List::new([2_i32, 4]))
                     .field("stream-format", gst::List::new(["raw", "adts", "adif"]))
@@ -36,27 +50,49 @@ impl Kind {
 
     pub(crate) fn media(self) -> &'static str {
         match self {
-            Self::H264 | Self::H265 => "video",
-            Self::Aac => "audio",
+            Self::H264 | Self::H265 | Self::Av1 | Self::Vp9 | Self::Vp8 => "video",
+            Self::Aac | Self::Opus | Self::Mp3 => "audio",
         }
     }
 
-    pub(crate) fn parser(self) -> &'static str {
+    /// The element that brings packets into that framing; `None` where there is but one.
+    pub(crate) fn parser(self) -> Option<&'static str> {
         match self {
-            Self::H264 => "h264parse",
-            Self::H265 => "h265parse",
-            Self::Aac => "aacparse",
+            Self::H264 => Some("h264parse"),
+            Self::H265 => Some("h265parse"),
+            Self::Av1 => Some("av1parse"),
+            Self::Vp9 => Some("vp9parse"),
+            Self::Vp8 => None,
+            Self::Aac => Some("aacparse"),
+            Self::Opus => Some("opusparse"),
+            Self::Mp3 => Some("mpegaudioparse"),
         }
+    }
+
+    /// Whether packets may be presented in another order than they are decoded in.
+    fn reorders(self) -> bool {
+        matches!(self, Self::H264 | Self::H265)
+    }
+
+    fn is_audio(self) -> bool {
+        self.media() == "audio"
     }
 
     /// The framing that the rest of crest works with.
     pub(crate) fn caps(self) -> gst::Caps {
-        let (name, format) = match self {
-            Self::H264 => ("video/x-h264", "avc"),
-            Self::H265 => ("video/x-h265", "hvc1"),
-            Self::Aac => return gst::Caps::builder("audio/mpeg").field("stream-format", "raw").build(),
+        let video = |name: &str, format: &str, alignment: &str| {
+            gst::Caps::builder(name).field("stream-format", format).field("alignment", alignment).build()
         };
-        gst::Caps::builder(name).field("stream-format", format).field("alignment", "au").build()
+        match self {
+            Self::H264 => video("video/x-h264", "avc", "au"),
+            Self::H265 => video("video/x-h265", "hvc1", "au"),
+            Self::Av1 => video("video/x-av1", "obu-stream", "tu"),
+            Self::Vp9 => gst::Caps::builder("video/x-vp9").field("alignment", "super-frame").build(),
+            Self::Vp8 => gst::Caps::builder("video/x-vp8").build(),
+            Self::Aac => gst::Caps::builder("audio/mpeg").field("stream-format", "raw").build(),
+            Self::Opus => gst::Caps::builder("audio/x-opus").build(),
+            Self::Mp3 => gst::Caps::builder("audio/mpeg").field("mpegversion", 1_i32).field("layer", 3_i32).build(),
+        }
     }
 }
 
@@ -102,19 +138,26 @@ impl Converter {
         let (pts, dts) = (placed(buffer.pts(), segment), placed(buffer.dts(), segment));
         let Some(presented) = pts.or(dts).or(self.last) else { return events };
         let Ok(map) = buffer.map_readable() else { return events };
-        let config = sample.caps().and_then(|caps| self.config(caps));
+        let mut data = Bytes::copy_from_slice(&map);
+        if self.kind == Kind::Av1 {
+            data = av1::without_delimiters(&data);
+        }
+        if data.is_empty() {
+            return events;
+        }
+        let config = sample.caps().and_then(|caps| config::of(self.kind, caps, &data));
         let config = config.filter(|config| self.announced.as_ref() != Some(config));
         if config.is_some() {
             self.announced.clone_from(&config);
         }
         let keyframe = match &self.announced {
-            Some(MediaEvent::VideoConfig(config)) => access::is_random_access(config, &map),
-            _ => self.kind == Kind::Aac,
+            Some(MediaEvent::VideoConfig(config)) => access::is_random_access(config, &data),
+            _ => self.kind.is_audio(),
         };
         let decoded = dts.or(self.last).unwrap_or(presented);
-        let packet = Packet { pts: presented, dts: decoded, keyframe, data: Bytes::copy_from_slice(&map) };
-        if self.kind == Kind::Aac || *self.has_dts.get_or_insert(dts.is_some()) {
-            let dts = if self.kind == Kind::Aac { presented } else { decoded };
+        let packet = Packet { pts: presented, dts: decoded, keyframe, data };
+        if !self.kind.reorders() || *self.has_dts.get_or_insert(dts.is_some()) {
+            let dts = if self.kind.reorders() { decoded } else { presented };
             self.emit(config, Packet { dts, ..packet }, &mut events);
         } else {
             self.times.push(Reverse(presented));
@@ -153,27 +196,7 @@ impl Converter {
         let dts = packet.dts;
         self.last = Some(dts);
         events.extend(config.map(|config| (dts, config)));
-        events.push((dts, if self.kind == Kind::Aac { MediaEvent::Audio(packet) } else { MediaEvent::Video(packet) }));
-    }
-
-    fn config(&self, caps: &gst::CapsRef) -> Option<MediaEvent> {
-        let structure = caps.structure(0)?;
-        let record = structure.get::<gst::Buffer>("codec_data").ok()?;
-        let record = Bytes::copy_from_slice(&record.map_readable().ok()?);
-        let number = |name: &str| structure.get::<i32>(name).ok().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-        let codec = match self.kind {
-            Kind::H264 => VideoCodec::H264,
-            Kind::H265 => VideoCodec::H265,
-            Kind::Aac => {
-                return Some(MediaEvent::AudioConfig(AudioConfig {
-                    codec: AudioCodec::Aac,
-                    record,
-                    sample_rate: number("rate"),
-                    channels: u16::try_from(number("channels")).unwrap_or(0),
-                }));
-            }
-        };
-        Some(MediaEvent::VideoConfig(VideoConfig { codec, record, width: number("width"), height: number("height") }))
+        events.push((dts, if self.kind.is_audio() { MediaEvent::Audio(packet) } else { MediaEvent::Video(packet) }));
     }
 }
 

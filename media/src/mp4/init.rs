@@ -67,7 +67,7 @@ pub(crate) fn video_track(tracks: &Tracks, stbl: Stbl, duration: u64, edits: Opt
 /// The audio track; `duration` in [`VIDEO_TIMESCALE`].
 pub(crate) fn audio_track(tracks: &Tracks, stbl: Stbl, duration: u64, edits: Option<Elst>) -> Result<Trak> {
     let config = tracks.audio.as_ref().ok_or_else(|| Error::ours("an audio track without its configuration"))?;
-    let mut trak = track(AUDIO, tracks.audio_timescale(), *b"soun", entry::audio(config), stbl, duration, edits);
+    let mut trak = track(AUDIO, tracks.audio_timescale(), *b"soun", entry::audio(config)?, stbl, duration, edits);
     trak.tkhd.volume = FixedPoint::from(1);
     trak.tkhd.alternate_group = 1;
     trak.mdia.minf.smhd = Some(Smhd::default());

@@ -1,10 +1,8 @@
 //! MP4 as crest stores and hands it out: fragmented segments, and progressive clips cut from them.
 
-pub(crate) mod aac;
 pub(crate) mod entry;
 pub(crate) mod fragment;
 pub(crate) mod init;
 pub(crate) mod progressive;
 pub(crate) mod read;
-pub(crate) mod sps;
 pub(crate) mod track;

@@ -1,7 +1,9 @@
 //! The tracks of a file, and the conversion between session time and ticks.
 
 use crest_core::MediaTime;
-use crest_core::codec::{AudioConfig, VideoConfig};
+use crest_core::codec::{AudioCodec, AudioConfig, VideoConfig};
+
+use crate::bitstream::opus;
 
 /// Track id of the picture.
 pub(crate) const VIDEO: u32 = 1;
@@ -26,7 +28,10 @@ impl Tracks {
 
 /// Ticks per second of a track of this configuration.
 pub(crate) fn audio_timescale(config: &AudioConfig) -> u32 {
-    config.sample_rate.max(1)
+    match config.codec {
+        AudioCodec::Opus => opus::RATE,
+        AudioCodec::Aac | AudioCodec::Mp3 => config.sample_rate.max(1),
+    }
 }
 
 /// One access unit on a track's own clock.

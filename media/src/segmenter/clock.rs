@@ -23,15 +23,17 @@ pub(super) struct Pending {
     pts: i64,
     pub keyframe: bool,
     pub data: Bytes,
+    /// How many ticks it lasts, where it says so itself.
+    length: Option<u32>,
 }
 
 /// Turns packets into samples, for one track of a session.
 #[derive(Debug)]
 pub(super) struct Clock {
     timescale: u32,
-    /// Ticks of a sample whose successor is not known.
+    /// Ticks of a sample whose successor is not known: what the one before lasted.
     nominal: u32,
-    /// Whether samples follow each other at `nominal`.
+    /// Whether samples follow each other at their own lengths.
     grid: bool,
     /// Added to decoding times: files cannot say that one lies before the session's start.
     shift: Option<i64>,
@@ -43,12 +45,12 @@ impl Clock {
         Self { timescale: VIDEO_TIMESCALE, nominal: VIDEO_TIMESCALE / 30, grid: false, shift: None, last: None }
     }
 
-    pub(super) fn audio(timescale: u32, frame: u32) -> Self {
-        Self { timescale, nominal: frame, grid: true, shift: None, last: None }
+    pub(super) fn audio(timescale: u32) -> Self {
+        Self { timescale, nominal: timescale / 50, grid: true, shift: None, last: None }
     }
 
-    /// Places the next packet.
-    pub(super) fn take(&mut self, packet: &Packet) -> Pending {
+    /// Places the next packet; `length` is how many ticks it lasts, where that is known.
+    pub(super) fn take(&mut self, packet: &Packet, length: Option<u32>) -> Pending {
         let mut pts = ticks(packet.pts, self.timescale).clamp(-FURTHEST, FURTHEST);
         let mut dts = ticks(packet.dts, self.timescale).clamp(-FURTHEST, FURTHEST);
         if self.grid {
@@ -66,9 +68,10 @@ impl Clock {
         }
         dts = dts.max(0);
         self.last = Some(dts);
+        self.nominal = length.unwrap_or(self.nominal);
         // A file has 32 bits for how far presentation lies from decoding: six hours.
         pts = pts.clamp(dts + i64::from(i32::MIN), dts + i64::from(i32::MAX));
-        Pending { at: packet.pts, dts, pts, keyframe: packet.keyframe, data: packet.data.clone() }
+        Pending { at: packet.pts, dts, pts, keyframe: packet.keyframe, data: packet.data.clone(), length }
     }
 
     /// Samples with their durations; `next` is what follows the last one, where that is known.
@@ -79,7 +82,7 @@ impl Clock {
             let within = pending.get(i + 1).map(|following| following.dts - packet.dts);
             let step = within.or_else(|| next.map(|n| n.dts - packet.dts).filter(|step| *step <= second));
             let duration = step.and_then(|step| u32::try_from(step).ok()).filter(|step| *step > 0);
-            let duration = duration.unwrap_or(self.nominal);
+            let duration = duration.or(packet.length).unwrap_or(self.nominal);
             if !self.grid && i64::from(duration) <= second {
                 self.nominal = duration;
             }

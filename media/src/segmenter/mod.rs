@@ -3,16 +3,17 @@
 mod clock;
 mod output;
 
-use crest_core::codec::{MediaEvent, Packet};
+use crest_core::codec::{MediaEvent, Packet, VideoConfig};
 use crest_core::segment::Fragment;
 use crest_core::units::Span;
 use crest_core::{MediaTime, OrganizationId, Result, Session, StreamId, object};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
+use crate::bitstream::sound;
+use crate::mp4::entry;
 use crate::mp4::fragment::Sample;
-use crate::mp4::track::{AUDIO, Tracks, VIDEO};
-use crate::mp4::{aac, entry};
+use crate::mp4::track::{AUDIO, Tracks, VIDEO, audio_timescale};
 use clock::{Clock, Pending};
 use output::Output;
 
@@ -91,7 +92,7 @@ impl Segmenter {
             output: Output::new(root, organization, stream, session),
             tracks: Tracks::default(),
             video: Clock::video(),
-            audio: Clock::audio(48_000, 1024),
+            audio: Clock::audio(48_000),
             open: Open::default(),
             waiting: true,
             withheld: false,
@@ -119,8 +120,13 @@ impl Segmenter {
         let mut closed = Vec::new();
         match event {
             MediaEvent::VideoConfig(config) => {
-                let config = entry::with_dimensions(config.clone());
+                let mut config = entry::announced_size(config.clone());
                 entry::video(&config)?;
+                // Announced again without what its keyframes have said since.
+                let known = self.tracks.video.as_ref().filter(|k| k.codec == config.codec && k.record == config.record);
+                if let Some(known) = known.filter(|_| config.width == 0 || config.height == 0) {
+                    (config.width, config.height) = (known.width, known.height);
+                }
                 if self.tracks.video.as_ref() != Some(&config) {
                     // The old configuration heads what is still open.
                     let written = self.begin_file(self.tracks.video.is_some(), &mut closed);
@@ -129,10 +135,10 @@ impl Segmenter {
                 }
             }
             MediaEvent::AudioConfig(config) => {
+                entry::audio(config)?;
                 if self.tracks.audio.as_ref() != Some(config) {
                     let written = self.begin_file(self.tracks.audio.is_some(), &mut closed);
-                    let frame = aac::frame_ticks(config, config.sample_rate.max(1));
-                    self.audio = Clock::audio(config.sample_rate.max(1), frame);
+                    self.audio = Clock::audio(audio_timescale(config));
                     self.tracks.audio = Some(config.clone());
                     written?;
                 }
@@ -165,12 +171,24 @@ impl Segmenter {
         result
     }
 
+    /// Takes note of the size that a keyframe says, where that is not what the header says or will say.
+    fn measure(&mut self, keyframe: &Packet, closed: &mut Vec<Fragment>) -> Result<()> {
+        let Some(config) = &self.tracks.video else { return Ok(()) };
+        let size = entry::size_in(config.codec, &keyframe.data);
+        let Some((width, height)) = size.filter(|size| *size != (config.width, config.height)) else { return Ok(()) };
+        let replaces = !self.waiting || (config.width != 0 && config.height != 0);
+        let config = VideoConfig { width, height, ..config.clone() };
+        let written = self.begin_file(replaces, closed);
+        self.tracks.video = Some(config);
+        written
+    }
+
     fn take_video(&mut self, packet: &Packet, closed: &mut Vec<Fragment>) -> Result<()> {
-        let pending = self.video.take(packet);
-        let mut written = Ok(());
+        let mut written = if packet.keyframe { self.measure(packet, closed) } else { Ok(()) };
+        let pending = self.video.take(packet, None);
         let picture_ends = packet.keyframe && !self.open.video.is_empty();
         if self.may_close() && (picture_ends || self.is_full(packet, self.config.fragment)) {
-            written = self.close(Some(&pending), closed);
+            written = written.and(self.close(Some(&pending), closed));
             self.output.rotate(packet.pts, self.config.segment, packet.keyframe);
         }
         self.open.bytes += packet.data.len() as u64;
@@ -184,7 +202,8 @@ impl Segmenter {
         if self.tracks.video.is_some() {
             limit = Span(limit.0.saturating_mul(2));
         }
-        let pending = self.audio.take(packet);
+        let length = self.tracks.audio.as_ref().map(|c| sound::frame_ticks(c, &packet.data, audio_timescale(c)));
+        let pending = self.audio.take(packet, length);
         let mut written = Ok(());
         if self.may_close() && self.is_full(packet, limit) {
             written = self.close(None, closed);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod clips;
+mod codecs;
 mod decoding;
 mod demux;
 mod files;

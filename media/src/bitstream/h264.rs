@@ -1,5 +1,7 @@
 //! What an H.264 sequence parameter set says: a feed over RTMP does not say the size of its picture elsewhere.
 
+use super::bits::{Bits, side, unescape};
+
 /// The part of a parameter set that is of use here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sps {
@@ -13,7 +15,7 @@ pub(crate) struct Sps {
 pub(crate) fn parse(nal: &[u8]) -> Option<Sps> {
     // Parameter sets are tens of bytes; what is longer is not read to its end.
     let body: Vec<u8> = unescape(nal.get(1..)?.get(..nal.len().min(1024) - 1)?);
-    let mut bits = Bits { data: &body, at: 0 };
+    let mut bits = Bits::new(&body);
     let profile = bits.take(8)?;
     bits.take(16)?; // constraints, level
     bits.golomb()?; // id
@@ -30,7 +32,7 @@ pub(crate) fn parse(nal: &[u8]) -> Option<Sps> {
         if bits.take(1)? == 1 {
             for list in 0..if chroma == 3 { 12 } else { 8 } {
                 if bits.take(1)? == 1 {
-                    bits.skip_scaling_list(if list < 6 { 16 } else { 64 })?;
+                    skip_scaling_list(&mut bits, if list < 6 { 16 } else { 64 })?;
                 }
             }
         }
@@ -77,67 +79,22 @@ pub(crate) fn parse(nal: &[u8]) -> Option<Sps> {
     let fields = 2 - u64::from(frames_only);
     let width = (across * 16).checked_sub((crop[0] + crop[1]) * unit_x)?;
     let height = (down * 16 * fields).checked_sub((crop[2] + crop[3]) * unit_y * fields)?;
-    let sane = |side: u64| (1..=16_384).contains(&side).then(|| u32::try_from(side).ok()).flatten();
-    (references <= 16).then_some(Sps { size: (sane(width)?, sane(height)?), references })
+    (references <= 16).then_some(Sps { size: (side(width)?, side(height)?), references })
 }
 
-/// Removes the bytes that keep start codes out of the payload.
-fn unescape(data: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(data.len());
-    let mut zeros = 0;
-    for &byte in data {
-        if zeros >= 2 && byte == 3 {
-            zeros = 0;
-            continue;
+fn skip_scaling_list(bits: &mut Bits<'_>, entries: usize) -> Option<()> {
+    let (mut last, mut next) = (8_i64, 8_i64);
+    for _ in 0..entries {
+        if next != 0 {
+            let code = i64::from(bits.golomb()?);
+            let delta = if code % 2 == 1 { (code + 1) / 2 } else { -(code / 2) };
+            next = (last + delta).rem_euclid(256);
         }
-        zeros = if byte == 0 { zeros + 1 } else { 0 };
-        out.push(byte);
-    }
-    out
-}
-
-struct Bits<'a> {
-    data: &'a [u8],
-    at: usize,
-}
-
-impl Bits<'_> {
-    fn take(&mut self, count: usize) -> Option<u32> {
-        let mut value: u32 = 0;
-        for _ in 0..count {
-            let byte = self.data.get(self.at / 8)?;
-            value = (value << 1) | u32::from(byte >> (7 - self.at % 8) & 1);
-            self.at += 1;
+        if next != 0 {
+            last = next;
         }
-        Some(value)
     }
-
-    /// An unsigned Exp-Golomb number of at most 31 bits.
-    fn golomb(&mut self) -> Option<u32> {
-        let mut zeros = 0;
-        while self.take(1)? == 0 {
-            zeros += 1;
-            if zeros > 30 {
-                return None;
-            }
-        }
-        Some((1 << zeros) - 1 + self.take(zeros)?)
-    }
-
-    fn skip_scaling_list(&mut self, entries: usize) -> Option<()> {
-        let (mut last, mut next) = (8_i64, 8_i64);
-        for _ in 0..entries {
-            if next != 0 {
-                let code = i64::from(self.golomb()?);
-                let delta = if code % 2 == 1 { (code + 1) / 2 } else { -(code / 2) };
-                next = (last + delta).rem_euclid(256);
-            }
-            if next != 0 {
-                last = next;
-            }
-        }
-        Some(())
-    }
+    Some(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,160 @@
+//! Feeds of other codecs than H.264 and AAC, over Enhanced RTMP and as old tags: frames that ffmpeg encoded, published
+//! to the real listener.
+
+use crate::support::rtmp::{AUDIO, Client, VIDEO};
+use crate::support::{Rig, Settings, created};
+use crest_core::codec::{AudioCodec, MediaEvent, Packet, VideoCodec};
+use crest_media::FileReader;
+use std::path::Path;
+use tokio::process::Command;
+
+/// What ffmpeg encodes, three seconds with ten pictures each, in a file.
+async fn encoded(folder: &Path, options: &str, name: &str) -> Vec<MediaEvent> {
+    let path = folder.join(name);
+    let sources = "-v error -nostdin -f lavfi -i testsrc2=s=160x120:r=10:d=3 -f lavfi -i sine=440:r=48000:d=3";
+    let arguments = sources.split(' ').chain(options.split(' '));
+    let made = Command::new("ffmpeg").args(arguments).arg(&path).output().await.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut reader = FileReader::open(path.to_str().unwrap()).unwrap();
+    std::iter::from_fn(|| reader.next_event().unwrap()).collect()
+}
+
+/// Sends an event as Enhanced RTMP has it.
+async fn send(client: &mut Client, event: &MediaEvent, codecs: (&[u8; 4], &[u8; 4])) {
+    let millis = |packet: &Packet| packet.dts.nanos() / 1_000_000;
+    match event {
+        MediaEvent::VideoConfig(config) => client.tag(VIDEO, 0, &[&[0x90], codecs.0, &config.record]).await,
+        MediaEvent::AudioConfig(config) if config.codec == AudioCodec::Opus => {
+            client.tag(AUDIO, 0, &[&[0x90], codecs.1, &head(&config.record)]).await;
+        }
+        MediaEvent::AudioConfig(config) if config.codec == AudioCodec::Aac => {
+            client.tag(AUDIO, 0, &[&[0x90], codecs.1, &config.record]).await;
+        }
+        // Its frames say everything.
+        MediaEvent::AudioConfig(_) => {}
+        MediaEvent::Video(packet) => {
+            let kind = if packet.keyframe { 0x90 } else { 0xa0 };
+            let composition = ((packet.pts - packet.dts).nanos() / 1_000_000) as i32;
+            match codecs.0 {
+                b"hvc1" => {
+                    let offset = &composition.to_be_bytes()[1..];
+                    client.tag(VIDEO, millis(packet), &[&[kind | 1], codecs.0, offset, &packet.data]).await;
+                }
+                // Some leave the delimiters in.
+                b"av01" => client.tag(VIDEO, millis(packet), &[&[kind | 1], codecs.0, &[0x12, 0], &packet.data]).await,
+                _ => client.tag(VIDEO, millis(packet), &[&[kind | 3], codecs.0, &packet.data]).await,
+            }
+        }
+        MediaEvent::Audio(packet) => client.tag(AUDIO, millis(packet), &[&[0x91], codecs.1, &packet.data]).await,
+    }
+}
+
+/// The head of an Ogg stream that says what the payload of a `dOps` says, for mono and stereo.
+fn head(dops: &[u8]) -> Vec<u8> {
+    let &[0, channels, s0, s1, r0, r1, r2, r3, g0, g1, 0] = dops else { panic!("{dops:?}") };
+    [&b"OpusHead"[..], &[1, channels, s1, s0, r3, r2, r1, r0, g1, g0, 0]].concat()
+}
+
+/// What a stored file plays as: the codec of a track and how many packets it has.
+async fn played(file: &Path, kind: &str) -> (String, usize) {
+    let run = Command::new("ffprobe")
+        .args(["-v", "error", "-count_packets", "-select_streams", kind])
+        .args(["-show_entries", "stream=codec_name,nb_read_packets", "-of", "csv=p=0"])
+        .arg(file)
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8_lossy(&run.stdout).into_owned();
+    let (codec, packets) = text.trim().split_once(',').unwrap_or_else(|| panic!("{kind}: '{text}'"));
+    (codec.to_owned(), packets.parse().unwrap())
+}
+
+async fn complaints(file: &Path) -> String {
+    let run =
+        Command::new("ffmpeg").args(["-v", "error", "-nostdin", "-i"]).arg(file).args(["-f", "null", "-"]).output();
+    String::from_utf8_lossy(&run.await.unwrap().stderr).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_codec_of_enhanced_rtmp_is_stored_and_sampled() {
+    let cases: [(&str, &str, (&[u8; 4], &[u8; 4]), (&str, &str), VideoCodec); 4] = [
+        (
+            "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=10 -c:a aac",
+            "in.mp4",
+            (b"hvc1", b"mp4a"),
+            ("hevc", "aac"),
+            VideoCodec::H265,
+        ),
+        (
+            "-c:v libaom-av1 -cpu-used 8 -g 10 -c:a libopus",
+            "in.mkv",
+            (b"av01", b"Opus"),
+            ("av1", "opus"),
+            VideoCodec::Av1,
+        ),
+        (
+            "-c:v libvpx-vp9 -cpu-used 8 -g 10 -c:a libmp3lame",
+            "in.mkv",
+            (b"vp09", b".mp3"),
+            ("vp9", "mp3"),
+            VideoCodec::Vp9,
+        ),
+        ("-c:v libvpx -cpu-used 8 -g 10 -c:a libopus", "in.webm", (b"vp08", b"Opus"), ("vp8", "opus"), VideoCodec::Vp8),
+    ];
+    for (options, name, codecs, names, codec) in cases {
+        let rig = Rig::start(Settings::default(), vec![created("str_a")]).await;
+        let events = encoded(rig.root.path(), options, name).await;
+        assert!(
+            events.iter().any(|event| matches!(event, MediaEvent::VideoConfig(c) if c.codec == codec)),
+            "{options}"
+        );
+        let mut client = Client::publish(&rig.url("key-of-str_a")).await;
+        assert!(
+            client.heard("videoFourCcInfoMap") && client.heard("av01") && client.heard("Opus"),
+            "what is taken is told"
+        );
+        for event in &events {
+            send(&mut client, event, codecs).await;
+        }
+        let sound = events.iter().filter(|event| matches!(event, MediaEvent::Audio(_))).count();
+        drop(client);
+        rig.until_event("stream.interrupted", 1).await;
+
+        let fragments = rig.store.all_fragments();
+        assert!(fragments.len() >= 3 && fragments.iter().all(|f| f.keyframe), "{options}: {fragments:?}");
+        let file = rig.root.path().join(&fragments[0].object);
+        assert_eq!(complaints(&file).await, "", "{options}");
+        assert_eq!(played(&file, "v").await, (names.0.to_owned(), 30), "{options}");
+        assert_eq!(played(&file, "a").await, (names.1.to_owned(), sound), "{options}");
+        let frames = || rig.bus.video().into_iter().flat_map(|batch| batch.frames);
+        assert!(frames().filter(|frame| frame.picture.is_some()).count() >= 3, "{options}");
+        assert!(rig.bus.audio().iter().flat_map(|window| &window.samples).any(|s| s.abs() > 0.05), "{options}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_audio_tracks_the_first_is_kept_and_mp3_as_it_always_was() {
+    let rig = Rig::start(Settings::default(), vec![created("str_a")]).await;
+    let events = encoded(rig.root.path(), "-c:v libvpx-vp9 -cpu-used 8 -g 10 -c:a libmp3lame", "in.mkv").await;
+    let mut client = Client::publish(&rig.url("key-of-str_a")).await;
+    let mut sound = 0;
+    for event in &events {
+        let MediaEvent::Audio(packet) = event else {
+            send(&mut client, event, (b"vp09", b".mp3")).await;
+            continue;
+        };
+        let at = packet.dts.nanos() / 1_000_000;
+        sound += 1;
+        client.tag(AUDIO, at, &[&[0x2f], &packet.data]).await;
+        // A second track, alone and beside one that nobody has heard of.
+        client.tag(AUDIO, at, &[b"\x95\x01Opus\x01", &[0xf8, 1, 2]]).await;
+        client.tag(AUDIO, at, &[b"\x95\x11fLaC\x02\0\0\x01\x07"]).await;
+    }
+    drop(client);
+    rig.until_event("stream.interrupted", 1).await;
+    let fragments = rig.store.all_fragments();
+    let file = rig.root.path().join(&fragments[0].object);
+    assert_eq!(complaints(&file).await, "");
+    assert_eq!(played(&file, "a").await, ("mp3".to_owned(), sound));
+    assert_eq!(played(&file, "v").await, ("vp9".to_owned(), 30));
+}
