@@ -3,6 +3,7 @@
 mod atomic;
 pub mod clip;
 pub mod decode;
+mod demux;
 pub mod elements;
 pub mod file;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -18,6 +19,7 @@ pub mod thumbnail;
 pub use atomic::remove_unfinished;
 pub use clip::{Cut, cut};
 pub use decode::{AudioDecoder, KeyframeDecoder, KeyframePool, KeyframePoolConfig, Pcm};
+pub use demux::{Container, Demuxer};
 pub use file::FileReader;
 pub use noise::log_through_tracing;
 pub use salvage::{make_durable, salvage};

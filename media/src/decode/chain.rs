@@ -7,7 +7,7 @@ use gstreamer::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A line of linked elements between two pads of ours. Data pushed in comes out in the same call.
-pub(super) struct Chain {
+pub(crate) struct Chain {
     bin: gst::Bin,
     input: gst::Pad,
     output: gst::Pad,
@@ -24,7 +24,7 @@ struct Shared {
 }
 
 /// Makes an element by its factory's name.
-pub(super) fn element(name: &str) -> Result<gst::Element> {
+pub(crate) fn element(name: &str) -> Result<gst::Element> {
     crate::init()?;
     gst::ElementFactory::make(name).build().map_err(|_| {
         Error::outside(format!("the GStreamer element {name} is missing; install the base, good and libav plugins"))
@@ -32,7 +32,7 @@ pub(super) fn element(name: &str) -> Result<gst::Element> {
 }
 
 /// An element that admits only `caps`.
-pub(super) fn filter(caps: &gst::Caps) -> Result<gst::Element> {
+pub(crate) fn filter(caps: &gst::Caps) -> Result<gst::Element> {
     let filter = element("capsfilter")?;
     filter.set_property("caps", caps);
     Ok(filter)
@@ -40,7 +40,7 @@ pub(super) fn filter(caps: &gst::Caps) -> Result<gst::Element> {
 
 impl Chain {
     /// Links `elements` in order, starts them and announces `caps` to the first.
-    pub(super) fn new(elements: &[gst::Element], caps: &gst::Caps) -> Result<Self> {
+    pub(crate) fn new(elements: &[gst::Element], caps: &gst::Caps) -> Result<Self> {
         crate::init()?;
         let shared = Arc::new(Mutex::new(Shared::default()));
         let bin = gst::Bin::new();
@@ -61,7 +61,10 @@ impl Chain {
         let (first, last) = ends.ok_or_else(|| Error::ours("decoder elements without pads"))?;
 
         let input = gst::Pad::builder(gst::PadDirection::Src).name("input").build();
-        let output = output_pad(&shared);
+        // A pad without a template takes only the caps that it has: a change in the middle would be refused.
+        let (direction, presence) = (gst::PadDirection::Sink, gst::PadPresence::Always);
+        let template = gst::PadTemplate::new("output", direction, presence, &gst::Caps::new_any()).map_err(wiring)?;
+        let output = output_pad(&shared, &template);
         for result in [input.link(&first), last.link(&output)] {
             result.map_err(|e| Error::ours(format!("decoder pads do not fit together: {e}")))?;
         }
@@ -79,9 +82,16 @@ impl Chain {
     }
 
     /// Pushes one access unit without timestamps: callers keep time themselves.
-    pub(super) fn push(&self, data: Bytes) -> Result<()> {
-        let pushed = self.input.push(gst::Buffer::from_slice(data));
-        match (pushed, lock(&self.shared).error.is_some()) {
+    pub(crate) fn push(&self, data: Bytes) -> Result<()> {
+        self.push_buffer(gst::Buffer::from_slice(data))
+    }
+
+    /// Pushes a buffer with what it says of itself.
+    pub(crate) fn push_buffer(&self, buffer: gst::Buffer) -> Result<()> {
+        let pushed = self.input.push(buffer);
+        // Not in the match: the lock would be held while `reason` takes it.
+        let failed = lock(&self.shared).error.is_some();
+        match (pushed, failed) {
             (Ok(_), false) => Ok(()),
             (Ok(_), true) => Err(self.reason("the decoder failed")),
             (Err(e), _) => Err(self.reason(&format!("the decoder failed ({e})"))),
@@ -89,7 +99,7 @@ impl Chain {
     }
 
     /// Makes the elements hand out all they hold back, and readies them for what follows.
-    pub(super) fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.input.push_event(gst::event::Eos::new());
         self.input.push_event(gst::event::FlushStart::new());
         self.input.push_event(gst::event::FlushStop::new(true));
@@ -97,12 +107,12 @@ impl Chain {
     }
 
     /// Buffers that have come out, each with its caps.
-    pub(super) fn take(&self) -> Vec<(gst::Buffer, Option<gst::Caps>)> {
+    pub(crate) fn take(&self) -> Vec<(gst::Buffer, Option<gst::Caps>)> {
         std::mem::take(&mut lock(&self.shared).buffers)
     }
 
     /// What the elements said was wrong, or else `otherwise`.
-    pub(super) fn reason(&self, otherwise: &str) -> Error {
+    pub(crate) fn reason(&self, otherwise: &str) -> Error {
         let said = lock(&self.shared).error.take();
         let error = Error::outside(said.map_or_else(|| otherwise.to_owned(), |said| format!("{otherwise}: {said}")));
         Error { retryable: false, ..error }
@@ -118,10 +128,9 @@ impl Drop for Chain {
 }
 
 /// A pad that collects what arrives.
-fn output_pad(shared: &Arc<Mutex<Shared>>) -> gst::Pad {
+fn output_pad(shared: &Arc<Mutex<Shared>>, template: &gst::PadTemplate) -> gst::Pad {
     let (on_data, on_event) = (Arc::clone(shared), Arc::clone(shared));
-    gst::Pad::builder(gst::PadDirection::Sink)
-        .name("output")
+    gst::Pad::builder_from_template(template)
         .chain_function(move |_, _, buffer| {
             let mut shared = lock(&on_data);
             let caps = shared.caps.clone();

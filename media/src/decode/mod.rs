@@ -1,7 +1,7 @@
 //! Decoding without pipelines: elements driven in the caller's thread.
 
 mod audio;
-mod chain;
+pub(crate) mod chain;
 mod keyframes;
 mod pool;
 mod video;

@@ -5,8 +5,8 @@ mod merge;
 mod pipeline;
 mod track;
 
-#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use access::is_random_access;
+pub(crate) use track::{Converter, Kind};
 
 use crest_core::codec::MediaEvent;
 use crest_core::{Error, MediaTime, Result};

@@ -11,7 +11,7 @@ use super::access;
 
 /// A kind of track that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     H264,
     H265,
     Aac,
@@ -19,7 +19,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// The kind of a track with these caps; they may still leave open what its packets will say.
-    pub(super) fn of(caps: &gst::CapsRef) -> Option<Self> {
+    pub(crate) fn of(caps: &gst::CapsRef) -> Option<Self> {
         match caps.structure(0)?.name().as_str() {
             "video/x-h264" => Some(Self::H264),
             "video/x-h265" => Some(Self::H265),
@@ -34,14 +34,14 @@ impl Kind {
         }
     }
 
-    pub(super) fn media(self) -> &'static str {
+    pub(crate) fn media(self) -> &'static str {
         match self {
             Self::H264 | Self::H265 => "video",
             Self::Aac => "audio",
         }
     }
 
-    pub(super) fn parser(self) -> &'static str {
+    pub(crate) fn parser(self) -> &'static str {
         match self {
             Self::H264 => "h264parse",
             Self::H265 => "h265parse",
@@ -50,7 +50,7 @@ impl Kind {
     }
 
     /// The framing that the rest of crest works with.
-    pub(super) fn caps(self) -> gst::Caps {
+    pub(crate) fn caps(self) -> gst::Caps {
         let (name, format) = match self {
             Self::H264 => ("video/x-h264", "avc"),
             Self::H265 => ("video/x-h265", "hvc1"),
@@ -61,13 +61,13 @@ impl Kind {
 }
 
 /// Events with their decoding times.
-pub(super) type Events = Vec<(MediaTime, MediaEvent)>;
+pub(crate) type Events = Vec<(MediaTime, MediaEvent)>;
 
 /// Frames that are looked at to find decoding times which the container does not say: H.264 allows 16 in between.
 const WINDOW: usize = 17;
 
 /// Turns a track's samples into events.
-pub(super) struct Converter {
+pub(crate) struct Converter {
     kind: Kind,
     announced: Option<MediaEvent>,
     last: Option<MediaTime>,
@@ -81,7 +81,7 @@ pub(super) struct Converter {
 }
 
 impl Converter {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: Kind) -> Self {
         Self {
             kind,
             announced: None,
@@ -95,7 +95,7 @@ impl Converter {
 
     /// The events of one sample: its configuration where that is new, and the packet. `plain` times are taken as
     /// they stand, others as the sample's segment places them.
-    pub(super) fn convert(&mut self, sample: &gst::Sample, plain: bool) -> Events {
+    pub(crate) fn convert(&mut self, sample: &gst::Sample, plain: bool) -> Events {
         let mut events = Events::new();
         let Some(buffer) = sample.buffer() else { return events };
         let segment = sample.segment().and_then(|s| s.downcast_ref::<gst::ClockTime>()).filter(|_| !plain);
@@ -127,7 +127,7 @@ impl Converter {
     }
 
     /// What was held back.
-    pub(super) fn finish(&mut self) -> Events {
+    pub(crate) fn finish(&mut self) -> Events {
         let mut events = Events::new();
         while !self.held.is_empty() {
             self.release(&mut events);

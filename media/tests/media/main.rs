@@ -3,6 +3,7 @@
 
 mod clips;
 mod decoding;
+mod demux;
 mod files;
 mod salvage;
 mod segments;
