@@ -56,7 +56,7 @@ pub struct NewStream {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// This version takes `rtmp`.
+    /// This version takes `rtmp` and `srt`.
     #[schema(value_type = names::SourceKindName)]
     kind: SourceKind,
     /// The address it is pulled from, for `url`.
@@ -97,11 +97,13 @@ pub struct Ingest {
     /// Server and application: `Server` in OBS. Null while no process takes feeds.
     #[schema(example = "rtmp://crest.example:1935/live")]
     rtmp_url: Option<String>,
-    /// The secret that the publisher presents: `Stream Key` in OBS.
+    /// The secret that the publisher presents: `Stream Key` in OBS, `streamid` of SRT.
     stream_key: String,
     /// Not available in this version.
     whip_url: Option<String>,
-    /// Not available in this version.
+    /// All of the address, with the stream key: `Server` in OBS. Where the server has a passphrase, `&passphrase=` and
+    /// the passphrase are to be added. Null for streams of another kind, and while no process takes feeds.
+    #[schema(example = "srt://crest.example:8890?streamid=sk_...")]
     srt_url: Option<String>,
 }
 
@@ -122,7 +124,10 @@ fn view(api: &Shared, stream: &Stream, addresses: &Addresses) -> StreamView {
             rtmp_url: address(SourceKind::Rtmp, &addresses.rtmp),
             stream_key: stream.stream_key.clone(),
             whip_url: address(SourceKind::Whip, &addresses.whip),
-            srt_url: address(SourceKind::Srt, &addresses.srt),
+            srt_url: address(SourceKind::Srt, &addresses.srt).map(|server| {
+                let separator = if server.contains('?') { '&' } else { '?' };
+                format!("{server}{separator}streamid={}", stream.stream_key)
+            }),
         },
         source: Source { kind: stream.source, url: stream.source_url.clone() },
         dimension_set_id: None,
@@ -157,16 +162,17 @@ pub async fn create(
             format!("{field}: not available in this version; leave it out or send null."),
         ));
     }
-    if new.source.kind != SourceKind::Rtmp {
+    let kind = new.source.kind;
+    if !matches!(kind, SourceKind::Rtmp | SourceKind::Srt) {
         return Err(Problem::new(
             Code::SourceNotSupported,
-            "source.kind: this version takes streams over 'rtmp' only; 'whip', 'srt' and 'url' come later.",
+            "source.kind: this version takes streams over 'rtmp' and 'srt'; 'whip' and 'url' come later.",
         ));
     }
     if new.source.url.is_some() {
         return Err(Problem::new(
             Code::InvalidRequest,
-            "source.url: an rtmp stream is pushed, not pulled; leave it out.",
+            "source.url: streams of this kind are pushed, not pulled; leave it out.",
         ));
     }
     if api.feeds.room() != Room::Ample {
@@ -189,7 +195,7 @@ pub async fn create(
         id: StreamId::draw(),
         organization_id: organization.id,
         name,
-        source: SourceKind::Rtmp,
+        source: kind,
         source_url: None,
         chat: None,
         forward: Vec::new(),

@@ -20,12 +20,13 @@ pub mod rtmp;
 mod sampler;
 mod sampling;
 mod space;
+pub mod srt;
 mod states;
 pub mod timeline;
 mod upload;
 mod watch;
 
-pub use config::{IngestConfig, RetentionConfig, RtmpConfig};
+pub use config::{IngestConfig, Passphrase, RetentionConfig, RtmpConfig, SrtConfig};
 pub use sampler::Sampler;
 pub use space::{Limits, Reserve, Volume};
 pub use states::Steps;
@@ -54,6 +55,7 @@ use crate::recent::Recent;
 use crate::recovery::Recovery;
 use crate::retention::Retention;
 use crate::rtmp::RtmpServer;
+use crate::srt::SrtServer;
 use crate::upload::{Uploads, Way};
 
 /// How long a stream that another process took over is not taken back while that one feeds it.
@@ -84,6 +86,8 @@ pub struct IngestParts {
     pub ingest: IngestConfig,
     /// The RTMP listener.
     pub rtmp: RtmpConfig,
+    /// The SRT listener.
+    pub srt: SrtConfig,
     /// How long stored media is kept.
     pub retention: RetentionConfig,
     /// Media kept around a highlight whose clip is not cut yet, beside what retention keeps anyway: the
@@ -96,6 +100,7 @@ pub struct IngestParts {
 /// The running role: listeners, feeds, retention.
 pub struct Ingest {
     rtmp_address: SocketAddr,
+    srt_address: SocketAddr,
     addresses: Addresses,
     admission: Arc<Admission>,
     tasks: TaskTracker,
@@ -106,6 +111,8 @@ impl Ingest {
     /// order when `shutdown` is cancelled. The error names the setting that is wrong.
     pub async fn start(parts: IngestParts, shutdown: CancellationToken) -> Result<Self> {
         let rtmp = RtmpServer::bind(parts.rtmp).await?;
+        let encrypted = parts.srt.passphrase.is_some();
+        let srt = SrtServer::bind(parts.srt)?;
         let tasks = TaskTracker::new();
         let way = Way {
             store: Arc::clone(&parts.store),
@@ -147,8 +154,8 @@ impl Ingest {
             followed: Recent::new(FOLLOWED),
             shutdown: shutdown.clone(),
         });
-        let rtmp_address = rtmp.address();
-        let addresses = Addresses { rtmp: Some(rtmp.url()), ..Addresses::default() };
+        let (rtmp_address, srt_address) = (rtmp.address(), srt.address());
+        let addresses = Addresses { rtmp: Some(rtmp.url()), srt: Some(srt.url()), ..Addresses::default() };
         let admission = Arc::new(Admission::new(shared, tasks.clone(), addresses.clone()));
         while let Err(error) = admission.recover().await {
             pause(error, patient).await?;
@@ -157,17 +164,24 @@ impl Ingest {
             tasks.spawn(admission.watch(heard).run(shutdown.clone()));
         }
         tracing::info!(address = %rtmp_address, "RTMP publishers are accepted");
+        tracing::info!(address = %srt_address, encrypted, "SRT publishers are accepted");
         let publishers: Arc<dyn Publishers> = admission.clone();
-        tasks.spawn(Box::new(rtmp).run(publishers, shutdown.clone()));
+        tasks.spawn(Box::new(rtmp).run(Arc::clone(&publishers), shutdown.clone()));
+        tasks.spawn(Box::new(srt).run(publishers, shutdown.clone()));
         tasks.spawn(reserve.run(shutdown.clone()));
         tasks.spawn(retention.run(shutdown.clone()));
         tasks.spawn(recovery.run(shutdown));
-        Ok(Self { rtmp_address, addresses, admission, tasks })
+        Ok(Self { rtmp_address, srt_address, addresses, admission, tasks })
     }
 
     /// Where RTMP publishers are accepted.
     pub fn rtmp_address(&self) -> SocketAddr {
         self.rtmp_address
+    }
+
+    /// Where SRT publishers are accepted.
+    pub fn srt_address(&self) -> SocketAddr {
+        self.srt_address
     }
 
     /// What the API asks of this role.

@@ -15,6 +15,8 @@ pub fn bounds(config: &Config) -> Result<(), Usage> {
         ("decoder.queue", config.decoder.queue as u128),
         ("ingest.sampler_queue", config.ingest.sampler_queue as u128),
         ("rtmp.max_connections", config.rtmp.max_connections as u128),
+        ("srt.max_connections", config.srt.max_connections as u128),
+        ("srt.idle", config.srt.idle.0.as_millis()),
         ("http.max_connections", config.http.max_connections as u128),
         ("http.idle", config.http.idle.0.as_millis()),
         ("log.causes", config.log.causes as u128),
@@ -43,7 +45,14 @@ pub fn bounds(config: &Config) -> Result<(), Usage> {
         _ => Ok(()),
     };
     url("http.public_url", &config.http.public_url, ["http://", "https://"])?;
-    url("rtmp.public_url", &config.rtmp.public_url, ["rtmp://", "rtmps://"])
+    url("rtmp.public_url", &config.rtmp.public_url, ["rtmp://", "rtmps://"])?;
+    url("srt.public_url", &config.srt.public_url, ["srt://", "srt://"])?;
+    match &config.srt.passphrase {
+        Some(passphrase) if !(10..=79).contains(&passphrase.0.len()) => {
+            Err(Usage("srt.passphrase must be 10 to 79 bytes".to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a process with these roles can do its part with this configuration.

@@ -25,6 +25,7 @@ pub async fn start(parts: &Parts, reserve: Reserve) -> anyhow::Result<Ingest> {
         segmenter,
         ingest: config.ingest.clone(),
         rtmp: config.rtmp.clone(),
+        srt: config.srt.clone(),
         retention: config.retention.clone(),
         clip_margin: config.clips.before.max(config.clips.after),
         reserve,

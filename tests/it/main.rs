@@ -37,4 +37,5 @@ mod services;
 mod shutdown;
 mod site;
 mod small_disk;
+mod srt;
 mod verifiers;
