@@ -60,7 +60,7 @@ pub struct NewStream {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// `rtmp` is pushed, `url` is pulled: an HLS playlist, an RTSP address, a file or MPEG-TS over HTTP, a page
+    /// `rtmp` and `srt` are pushed, `url` is pulled: an HLS playlist, an RTSP address, a file or MPEG-TS over HTTP, a page
     /// on Twitch or YouTube.
     #[schema(value_type = names::SourceKindName)]
     kind: SourceKind,
@@ -102,11 +102,13 @@ pub struct Ingest {
     /// Server and application: `Server` in OBS. Null while no process takes feeds.
     #[schema(example = "rtmp://crest.example:1935/live")]
     rtmp_url: Option<String>,
-    /// The secret that the publisher presents: `Stream Key` in OBS.
+    /// The secret that the publisher presents: `Stream Key` in OBS, `streamid` of SRT.
     stream_key: String,
     /// Not available in this version.
     whip_url: Option<String>,
-    /// Not available in this version.
+    /// All of the address, with the stream key: `Server` in OBS. Where the server has a passphrase, `&passphrase=` and
+    /// the passphrase are to be added. Null for streams of another kind, and while no process takes feeds.
+    #[schema(example = "srt://crest.example:8890?streamid=sk_...")]
     srt_url: Option<String>,
 }
 
@@ -127,7 +129,10 @@ fn view(api: &Shared, stream: &Stream, addresses: &Addresses) -> StreamView {
             rtmp_url: address(SourceKind::Rtmp, &addresses.rtmp),
             stream_key: stream.stream_key.clone(),
             whip_url: address(SourceKind::Whip, &addresses.whip),
-            srt_url: address(SourceKind::Srt, &addresses.srt),
+            srt_url: address(SourceKind::Srt, &addresses.srt).map(|server| {
+                let separator = if server.contains('?') { '&' } else { '?' };
+                format!("{server}{separator}streamid={}", stream.stream_key)
+            }),
         },
         source: Source { kind: stream.source, url: stream.source_url.clone() },
         dimension_set_id: None,
@@ -215,16 +220,15 @@ fn no_ingest() -> Problem {
 /// The address that a stream is pulled from, where it is one that is pulled.
 fn source_url(source: &Source) -> Result<Option<String>, Problem> {
     match (source.kind, source.url.as_deref()) {
-        (SourceKind::Rtmp, None) => Ok(None),
+        (SourceKind::Rtmp | SourceKind::Srt, None) => Ok(None),
         (SourceKind::Url, Some(url)) => address(url).map(Some),
         (SourceKind::Url, None) => Err(Problem::new(
             Code::InvalidRequest,
             "source.url: a stream of kind 'url' is pulled from there; give its address.",
         )),
-        (SourceKind::Whip | SourceKind::Srt, _) => Err(Problem::new(
-            Code::SourceNotSupported,
-            "source.kind: this version takes 'rtmp' and 'url'; 'whip' and 'srt' come later.",
-        )),
+        (SourceKind::Whip, _) => {
+            Err(Problem::new(Code::SourceNotSupported, "source.kind: this version does not take 'whip'; it comes later."))
+        }
         (_, Some(_)) => {
             Err(Problem::new(Code::InvalidRequest, "source.url: this stream is pushed, not pulled; leave it out."))
         }

@@ -1,9 +1,10 @@
-//! Settings of the ingesting role: feeds, the RTMP listener, retention.
+//! Settings of the ingesting role: feeds, the listeners, retention.
 
 use bytesize::ByteSize;
 use crest_core::units::Span;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 /// How feeds are run.
 #[derive(Debug, Clone, Deserialize)]
@@ -63,6 +64,53 @@ impl Default for RtmpConfig {
             idle: Span::secs(15),
             max_frame: ByteSize::mib(8),
         }
+    }
+}
+
+/// The SRT listener.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SrtConfig {
+    /// Where it listens, over UDP; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// What publishers are told to connect to, where that differs: `srt://live.example:8890`.
+    pub public_url: Option<String>,
+    /// Protects the media of all publishers, 10 to 79 bytes. Publishers without it are refused; where it is not set,
+    /// those with one are.
+    pub passphrase: Option<Passphrase>,
+    /// How long the library waits for packets that were lost to come again, unless the publisher asks for longer.
+    pub latency: Span,
+    /// Connections at a time, publishing or not. When there are more, one that does not publish makes room;
+    /// where all do, the new one is closed. Each has two threads.
+    pub max_connections: usize,
+    /// A connection that is not admitted within this time is closed.
+    pub handshake: Span,
+    /// A publisher that sends no media for this long is taken for gone. One of which nothing at all is heard is gone
+    /// after 5 seconds.
+    pub idle: Span,
+}
+
+impl Default for SrtConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8890)),
+            public_url: None,
+            passphrase: None,
+            latency: Span(Duration::from_millis(200)),
+            max_connections: 128,
+            handshake: Span::secs(10),
+            idle: Span::secs(15),
+        }
+    }
+}
+
+/// A passphrase; it does not show when it is printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub struct Passphrase(pub String);
+
+impl std::fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
     }
 }
 

@@ -21,13 +21,14 @@ pub mod rtmp;
 mod sampler;
 mod sampling;
 mod space;
+pub mod srt;
 mod states;
 mod steer;
 pub mod timeline;
 mod upload;
 mod watch;
 
-pub use config::{IngestConfig, RetentionConfig, RtmpConfig};
+pub use config::{IngestConfig, Passphrase, RetentionConfig, RtmpConfig, SrtConfig};
 pub use pull::{PullConfig, ResolverConfig};
 pub use sampler::Sampler;
 pub use space::{Limits, Reserve, Volume};
@@ -59,6 +60,7 @@ use crate::recovery::Recovery;
 use crate::retention::Retention;
 use crate::rtmp::RtmpServer;
 use crate::steer::Steering;
+use crate::srt::SrtServer;
 use crate::upload::{Uploads, Way};
 
 /// How long a stream that another process took over is not taken back while that one feeds it.
@@ -91,6 +93,8 @@ pub struct IngestParts {
     pub rtmp: RtmpConfig,
     /// How feeds are pulled.
     pub pull: PullConfig,
+    /// The SRT listener.
+    pub srt: SrtConfig,
     /// How long stored media is kept.
     pub retention: RetentionConfig,
     /// Media kept around a highlight whose clip is not cut yet, beside what retention keeps anyway: the
@@ -103,6 +107,7 @@ pub struct IngestParts {
 /// The running role: listeners, feeds, retention.
 pub struct Ingest {
     rtmp_address: SocketAddr,
+    srt_address: SocketAddr,
     steering: Arc<Steering>,
     tasks: TaskTracker,
 }
@@ -112,6 +117,8 @@ impl Ingest {
     /// order when `shutdown` is cancelled. The error names the setting that is wrong.
     pub async fn start(parts: IngestParts, shutdown: CancellationToken) -> Result<Self> {
         let rtmp = RtmpServer::bind(parts.rtmp).await?;
+        let encrypted = parts.srt.passphrase.is_some();
+        let srt = SrtServer::bind(parts.srt)?;
         let tasks = TaskTracker::new();
         let way = Way {
             store: Arc::clone(&parts.store),
@@ -155,8 +162,8 @@ impl Ingest {
             followed: Recent::new(FOLLOWED),
             shutdown: shutdown.clone(),
         });
-        let rtmp_address = rtmp.address();
-        let addresses = Addresses { rtmp: Some(rtmp.url()), ..Addresses::default() };
+        let (rtmp_address, srt_address) = (rtmp.address(), srt.address());
+        let addresses = Addresses { rtmp: Some(rtmp.url()), srt: Some(srt.url()), ..Addresses::default() };
         let admission = Arc::new(Admission::new(shared, tasks.clone()));
         while let Err(error) = admission.recover().await {
             pause(error, patient).await?;
@@ -171,18 +178,25 @@ impl Ingest {
             tasks.spawn(admission.watch(heard, Arc::clone(&pulls)).run(shutdown.clone()));
         }
         tracing::info!(address = %rtmp_address, "RTMP publishers are accepted");
+        tracing::info!(address = %srt_address, encrypted, "SRT publishers are accepted");
         let publishers: Arc<dyn Publishers> = admission.clone();
-        tasks.spawn(Box::new(rtmp).run(publishers, shutdown.clone()));
+        tasks.spawn(Box::new(rtmp).run(Arc::clone(&publishers), shutdown.clone()));
+        tasks.spawn(Box::new(srt).run(publishers, shutdown.clone()));
         tasks.spawn(reserve.run(shutdown.clone()));
         tasks.spawn(retention.run(shutdown.clone()));
         tasks.spawn(recovery.run(shutdown));
         let steering = Arc::new(Steering { admission, pulls, addresses });
-        Ok(Self { rtmp_address, steering, tasks })
+        Ok(Self { rtmp_address, srt_address, steering, tasks })
     }
 
     /// Where RTMP publishers are accepted.
     pub fn rtmp_address(&self) -> SocketAddr {
         self.rtmp_address
+    }
+
+    /// Where SRT publishers are accepted.
+    pub fn srt_address(&self) -> SocketAddr {
+        self.srt_address
     }
 
     /// What the API asks of this role.

@@ -22,6 +22,8 @@ pub fn bounds(config: &Config) -> Result<(), Usage> {
         ("pull.max_playlist", u128::from(config.pull.max_playlist.as_u64())),
         ("pull.max_segment", u128::from(config.pull.max_segment.as_u64())),
         ("pull.resolve_timeout", config.pull.resolve_timeout.0.as_millis()),
+        ("srt.max_connections", config.srt.max_connections as u128),
+        ("srt.idle", config.srt.idle.0.as_millis()),
         ("http.max_connections", config.http.max_connections as u128),
         ("http.idle", config.http.idle.0.as_millis()),
         ("log.causes", config.log.causes as u128),
@@ -55,7 +57,14 @@ pub fn bounds(config: &Config) -> Result<(), Usage> {
         _ => Ok(()),
     };
     url("http.public_url", &config.http.public_url, ["http://", "https://"])?;
-    url("rtmp.public_url", &config.rtmp.public_url, ["rtmp://", "rtmps://"])
+    url("rtmp.public_url", &config.rtmp.public_url, ["rtmp://", "rtmps://"])?;
+    url("srt.public_url", &config.srt.public_url, ["srt://", "srt://"])?;
+    match &config.srt.passphrase {
+        Some(passphrase) if !(10..=79).contains(&passphrase.0.len()) => {
+            Err(Usage("srt.passphrase must be 10 to 79 bytes".to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a process with these roles can do its part with this configuration.

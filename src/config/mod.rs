@@ -50,8 +50,8 @@ pub struct Config {
     pub database: crest_store::DatabaseConfig,
     /// Another place for media and clips than the data directory.
     pub storage: crest_store::objects::StorageConfig,
-    /// SRT publishers; not in this version.
-    pub srt: Reserved,
+    /// SRT publishers.
+    pub srt: crest_ingest::SrtConfig,
     /// WHIP publishers; not in this version.
     pub webrtc: Reserved,
     /// Set from `CREST_DATA_DIR`.
@@ -75,7 +75,6 @@ impl Config {
     /// The keys that are set and have no effect in this version, or with the others as they are.
     pub fn without_effect(&self) -> Vec<&'static str> {
         let keys = [
-            ("srt.listen", self.srt.listen.is_some()),
             ("webrtc.listen", self.webrtc.listen.is_some()),
             ("bus.brokers", self.bus.kind == BusKind::Embedded && !self.bus.brokers.is_empty()),
         ];

@@ -49,7 +49,8 @@ fn parse(mut table: Table, vars: impl Iterator<Item = (String, String)>) -> anyh
 const LISTS: [&str; 3] = ["webhooks.retry", "bus.brokers", "pull.allow"];
 
 /// Keys whose values are text, however much they look like a number.
-const TEXTS: [&str; 7] = [
+const TEXTS: [&str; 8] = [
+    "srt.passphrase",
     "bus.kafka.prefix",
     "bus.kafka.username",
     "bus.kafka.password",
@@ -131,8 +132,8 @@ mod tests {
 
     #[test]
     fn keys_of_later_versions_are_taken_and_named() {
-        let config = with(&[("CREST_SRT__LISTEN", "127.0.0.1:0"), ("CREST_BUS__BROKERS", "a:9092,b:9092")]).unwrap();
-        assert_eq!(config.without_effect(), ["srt.listen", "bus.brokers"]);
+        let config = with(&[("CREST_WEBRTC__LISTEN", "127.0.0.1:0"), ("CREST_BUS__BROKERS", "a:9092,b:9092")]).unwrap();
+        assert_eq!(config.without_effect(), ["webrtc.listen", "bus.brokers"]);
         let config = with(&[("CREST_BUS__KIND", "kafka"), ("CREST_BUS__BROKERS", "a:9092, b:9092")]).unwrap();
         assert!(config.without_effect().is_empty());
         assert_eq!(config.bus.brokers, ["a:9092", "b:9092"]);

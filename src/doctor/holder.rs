@@ -53,12 +53,14 @@ fn lock_owner(line: &str, device: (u32, u32), inode: u64) -> Option<u32> {
     (found == device && file.next()?.parse() == Ok(inode)).then_some(pid)
 }
 
-/// Who listens on a TCP address, or on one that stands in its way.
-pub fn of_port(address: SocketAddr) -> Option<Holder> {
+/// Who listens on an address over TCP, or over UDP, or on one that stands in its way.
+pub fn of_port(address: SocketAddr, udp: bool) -> Option<Holder> {
     let mut sockets = Vec::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let text = std::fs::read_to_string(table).unwrap_or_default();
-        sockets.extend(text.lines().filter_map(|line| listener(line, address)));
+    // `TCP_LISTEN`; a UDP socket that is bound is in the state `TCP_CLOSE`.
+    let (tables, state) = if udp { (["udp", "udp6"], "07") } else { (["tcp", "tcp6"], "0A") };
+    for table in tables {
+        let text = std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
+        sockets.extend(text.lines().filter_map(|line| listener(line, address, state)));
     }
     let wanted: Vec<String> = sockets.iter().map(|inode| format!("socket:[{inode}]")).collect();
     if wanted.is_empty() {
@@ -72,11 +74,11 @@ pub fn of_port(address: SocketAddr) -> Option<Holder> {
     })
 }
 
-/// The inode in a line of `/proc/net/tcp` (proc_net(5)), where it is a listener in the way of `address`.
-fn listener(line: &str, address: SocketAddr) -> Option<u64> {
+/// The inode in a line of `/proc/net/tcp` (proc_net(5)), where it is a socket in this state in the way of `address`.
+fn listener(line: &str, address: SocketAddr, state: &str) -> Option<u64> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (ip, port) = fields.get(1)?.split_once(':')?;
-    let listens = *fields.get(3)? == "0A" && u16::from_str_radix(port, 16) == Ok(address.port());
+    let listens = *fields.get(3)? == state && u16::from_str_radix(port, 16) == Ok(address.port());
     let (ip, wanted) = (parse_ip(ip)?.to_canonical(), address.ip().to_canonical());
     let in_the_way = ip == wanted || ip.is_unspecified() || wanted.is_unspecified();
     (listens && in_the_way).then_some(())?;
@@ -107,11 +109,11 @@ mod tests {
         assert_eq!(lock_owner(&line.replace("FLOCK", "POSIX"), (0xfe, 0), 10_346_806), None);
         let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000  0 4711 1 x";
         if cfg!(target_endian = "little") {
-            assert_eq!(listener(line, "127.0.0.1:8080".parse().unwrap()), Some(4711));
-            assert_eq!(listener(line, "0.0.0.0:8080".parse().unwrap()), Some(4711));
-            assert_eq!(listener(line, "127.0.0.2:8080".parse().unwrap()), None);
-            assert_eq!(listener(line, "127.0.0.1:8081".parse().unwrap()), None);
-            assert_eq!(listener(&line.replace(" 0A ", " 01 "), "127.0.0.1:8080".parse().unwrap()), None);
+            assert_eq!(listener(line, "127.0.0.1:8080".parse().unwrap(), "0A"), Some(4711));
+            assert_eq!(listener(line, "0.0.0.0:8080".parse().unwrap(), "0A"), Some(4711));
+            assert_eq!(listener(line, "127.0.0.2:8080".parse().unwrap(), "0A"), None);
+            assert_eq!(listener(line, "127.0.0.1:8081".parse().unwrap(), "0A"), None);
+            assert_eq!(listener(&line.replace(" 0A ", " 01 "), "127.0.0.1:8080".parse().unwrap(), "0A"), None);
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::config::{self, BusKind, Config};
 use crate::usage::Usage;
 use finding::{Finding, State};
 use holder::Holder;
+use ports::Over;
 
 /// For whom the findings are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -121,10 +122,12 @@ async fn configured(config: &Config) -> Vec<Finding> {
         BusKind::Embedded => bus::bus(data_dir, &config.bus.embedded, &running),
     });
     let (http, rtmp) = (config.http.listen, config.rtmp.listen);
-    findings.push(ports::port("http-port", "http.listen", http, &running));
-    let rtmp = ports::both(http, rtmp).unwrap_or_else(|| ports::port("rtmp-port", "rtmp.listen", rtmp, &running));
+    findings.push(ports::port("http-port", "http.listen", http, Over::Tcp, &running));
+    let rtmp =
+        ports::both(http, rtmp).unwrap_or_else(|| ports::port("rtmp-port", "rtmp.listen", rtmp, Over::Tcp, &running));
     findings.push(rtmp);
     findings.extend(resolvers::resolvers(&config.pull.resolvers));
+    findings.push(ports::port("srt-port", "srt.listen", config.srt.listen, Over::Udp, &running));
     findings.push(limits::descriptors(crate::descriptors::needed(config)));
     findings.push(clock::clock(data_dir).await);
     findings

@@ -1,7 +1,7 @@
 //! Whether crest can listen where it is told to.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use super::Running;
 use super::finding::{Finding, as_root};
@@ -10,21 +10,44 @@ use super::holder::{self, Holder};
 /// How many ports above a taken one are tried as a way out.
 const NEXT: u16 = 50;
 
+/// What a listener hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+impl Over {
+    fn bind(self, address: SocketAddr) -> std::io::Result<()> {
+        match self {
+            Self::Tcp => TcpListener::bind(address).map(drop),
+            Self::Udp => UdpSocket::bind(address).map(drop),
+        }
+    }
+
+    /// Shows who has a port.
+    fn shows(self, port: u16) -> String {
+        as_root(format_args!("ss -l{}np sport = :{port}", if self == Self::Tcp { 't' } else { 'u' }))
+    }
+}
+
 /// Looks at one address: `key` is the setting it comes from.
-pub fn port(check: &'static str, key: &str, address: SocketAddr, running: &Running) -> Finding {
+pub fn port(check: &'static str, key: &str, address: SocketAddr, over: Over, running: &Running) -> Finding {
     if address.port() == 0 {
         return Finding::ok(check, format!("{key} is {address}: a free port is picked at start"));
     }
-    let Err(error) = TcpListener::bind(address) else {
+    let Err(error) = over.bind(address) else {
         return Finding::ok(check, format!("{key} {address} is free"));
     };
     let elsewhere = |address: SocketAddr| format!("export {}={address}", variable(key));
     let free = (1..NEXT)
         .filter_map(|step| Some(SocketAddr::new(address.ip(), address.port().checked_add(step)?)))
-        .find(|other| TcpListener::bind(other).is_ok());
+        .find(|other| over.bind(*other).is_ok());
     let free = free.unwrap_or(SocketAddr::new(address.ip(), 0));
     match error.kind() {
-        ErrorKind::AddrInUse => taken(check, key, address, holder::of_port(address), running, &elsewhere(free)),
+        ErrorKind::AddrInUse => taken(check, key, address, over, running, &elsewhere(free)),
         ErrorKind::PermissionDenied => Finding::wrong(
             check,
             format!("{key} {address}: only root may listen on ports below 1024"),
@@ -50,10 +73,11 @@ fn taken(
     check: &'static str,
     key: &str,
     address: SocketAddr,
-    holder: Option<Holder>,
+    over: Over,
     running: &Running,
     elsewhere: &str,
 ) -> Finding {
+    let holder: Option<Holder> = holder::of_port(address, over == Over::Udp);
     match (holder, running) {
         (Some(holder), Running::As(crest)) if holder.pid == crest.pid => {
             Finding::ok(check, format!("{key} {address}: crest listens there (process {})", crest.pid))
@@ -66,15 +90,12 @@ fn taken(
         (None, Running::No) => Finding::wrong(
             check,
             format!("{key} {address} is taken; by whom does not show to this user"),
-            format!(
-                "{}    # shows who; or: {elsewhere}",
-                as_root(format_args!("ss -ltnp sport = :{}", address.port()))
-            ),
+            format!("{}    # shows who; or: {elsewhere}", over.shows(address.port())),
         ),
         (None, _) => Finding::note(
             check,
             format!("{key} {address} is taken, probably by the crest that is running; by whom does not show"),
-            as_root(format_args!("ss -ltnp sport = :{}", address.port())),
+            over.shows(address.port()),
         ),
     }
 }

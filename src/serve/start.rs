@@ -113,6 +113,7 @@ async fn start_roles(
         Some(reserve) if has(Role::Ingest) => {
             let started = roles::ingest::start(parts, reserve).await?;
             println!("rtmp listening on rtmp://{}/{}", started.rtmp_address(), crest_ingest::rtmp::APPLICATION);
+            println!("srt listening on srt://{}", started.srt_address());
             std::io::stdout().flush()?;
             if parts.others.is_some() {
                 running.spawn(roles::control::follow(parts.clone(), started.ears()));

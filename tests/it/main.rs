@@ -38,5 +38,6 @@ mod services;
 mod shutdown;
 mod site;
 mod small_disk;
+mod srt;
 mod stored;
 mod verifiers;

@@ -35,7 +35,7 @@ pub struct Server {
     child: Child,
     /// The process, `crest` or its keeper.
     pid: u32,
-    log: PathBuf,
+    pub log: PathBuf,
     /// Its data directory.
     pub data: PathBuf,
     /// `http://127.0.0.1:PORT`.
@@ -96,6 +96,7 @@ impl Server {
             .env("CREST_BOOTSTRAP_KEY", KEY)
             .env("CREST_HTTP__LISTEN", "127.0.0.1:0")
             .env("CREST_RTMP__LISTEN", "127.0.0.1:0")
+            .env("CREST_SRT__LISTEN", "127.0.0.1:0")
             .env("CREST_WEBHOOKS__ALLOW_PRIVATE", "true")
             .envs(settings.iter().copied())
             .stdout(Stdio::piped())

@@ -17,7 +17,7 @@ const SCHEMES: [&str; 2] = ["http", "https"];
 
 /// Bytes of a file, from the first to the one before the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Range {
+pub(crate) struct Range {
     pub(super) start: u64,
     pub(super) length: u64,
 }

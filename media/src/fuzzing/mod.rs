@@ -1,8 +1,10 @@
 //! Entrances for `fuzz/`: what must hold of headers, access units and segment files, whatever their bytes.
 
+mod containers;
 mod headers;
 mod segments;
 
+pub use containers::container;
 pub use headers::{access_unit, decoder_config, sps};
 pub use segments::{segment_file, segmenter};
 
@@ -46,6 +48,23 @@ mod tests {
         replay("access_unit", super::access_unit);
         replay("segment_file", super::segment_file);
         replay("segmenter", super::segmenter);
+        replay("container", super::container);
+    }
+
+    #[test]
+    fn damaged_containers_are_survived() {
+        let (_, file) = super::segments::stored();
+        let adts: Vec<u8> =
+            (0..40_u8).flat_map(|at| [&[0xff, 0xf1, 0x4c, 0x40, 0x02, 0x1f, 0xfc][..], &[at; 9]].concat()).collect();
+        for (kind, data) in [(1, &file[..]), (2, &adts)] {
+            let whole = [&[kind + 30][..], data].concat();
+            seed("container", &format!("whole-{kind}"), &whole, super::container);
+            for at in (1..whole.len()).step_by(13) {
+                let mut damaged = whole.clone();
+                damaged[at] ^= 0x91;
+                super::container(&damaged);
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crest_core::stream::{SourceKind, Stream, StreamState};
 use crest_core::units::Span;
 use crest_core::view::Links;
 use crest_core::{OrganizationId, StreamId, WallTime};
-use crest_ingest::{Ingest, IngestConfig, IngestParts, PullConfig, Reserve, RetentionConfig, RtmpConfig, Volume};
+use crest_ingest::{Ingest, IngestConfig, IngestParts, PullConfig, Reserve, RetentionConfig, RtmpConfig, SrtConfig, Volume};
 use crest_media::{KeyframePool, KeyframePoolConfig, SegmenterConfig};
 use crest_store::objects::{StorageConfig, open};
 use std::process::Stdio;
@@ -98,6 +98,7 @@ impl Rig {
             ingest: IngestConfig { reconnect: settings.reconnect, ..settings.ingest },
             rtmp: settings.rtmp,
             pull: settings.pull,
+            srt: SrtConfig { listen: "127.0.0.1:0".parse().unwrap(), ..SrtConfig::default() },
             reserve: Reserve::over(root.path(), &settings.retention, eyes).unwrap(),
             retention: settings.retention,
             clip_margin: Span::secs(2),

@@ -68,7 +68,7 @@ impl Sections {
     fn take(&mut self, found: &mut Vec<Section>) {
         while let [table, high, low, ..] = self.held[..] {
             let length = HEADER + (usize::from(high & 0x0f) << 8 | usize::from(low));
-            if table == 0xff || length > LONGEST || length < HEADER + SYNTAX + CHECKSUM {
+            if table == 0xff || !(HEADER + SYNTAX + CHECKSUM..=LONGEST).contains(&length) {
                 self.held.clear();
                 return;
             }
