@@ -2,6 +2,7 @@
 
 mod admission;
 mod ballast;
+mod chat;
 mod closing;
 mod config;
 mod feed;
@@ -25,6 +26,7 @@ pub mod timeline;
 mod upload;
 mod watch;
 
+pub use chat::{ChatConfig, TwitchConfig, YoutubeConfig};
 pub use config::{IngestConfig, RetentionConfig, RtmpConfig};
 pub use sampler::Sampler;
 pub use space::{Limits, Reserve, Volume};
@@ -48,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::chat::Chats;
 use crate::lifecycle::{AGAIN, Shared};
 use crate::publish::{PublishServer, Publishers};
 use crate::recent::Recent;
@@ -82,6 +85,8 @@ pub struct IngestParts {
     pub segmenter: SegmenterConfig,
     /// How feeds are run.
     pub ingest: IngestConfig,
+    /// How chats of platforms are followed.
+    pub chat: ChatConfig,
     /// The RTMP listener.
     pub rtmp: RtmpConfig,
     /// How long stored media is kept.
@@ -107,6 +112,8 @@ impl Ingest {
     pub async fn start(parts: IngestParts, shutdown: CancellationToken) -> Result<Self> {
         let rtmp = RtmpServer::bind(parts.rtmp).await?;
         let tasks = TaskTracker::new();
+        let (store, bus) = (Arc::clone(&parts.store), Arc::clone(&parts.bus));
+        let chats = Chats::new(store, bus, parts.chat, tasks.clone(), shutdown.clone())?;
         let way = Way {
             store: Arc::clone(&parts.store),
             bus: Arc::clone(&parts.bus),
@@ -142,6 +149,7 @@ impl Ingest {
             pool: parts.pool,
             segmenter: parts.segmenter,
             ingest: parts.ingest,
+            chats,
             space: reserve.space(),
             alone: parts.others.is_none(),
             followed: Recent::new(FOLLOWED),

@@ -26,6 +26,8 @@ pub struct Config {
     pub rtmp: crest_ingest::RtmpConfig,
     /// Feeds.
     pub ingest: crest_ingest::IngestConfig,
+    /// Chats of platforms that crest follows.
+    pub chat: crest_ingest::ChatConfig,
     /// How encoded media is cut into segments and fragments.
     pub segments: crest_media::SegmenterConfig,
     /// The shared decoder pool.

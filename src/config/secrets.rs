@@ -5,7 +5,8 @@ use toml::{Table, Value};
 use crate::telemetry;
 
 /// Keys whose whole values are secrets.
-const SECRETS: [&[&str]; 2] = [&["bus", "kafka", "password"], &["storage", "secret_access_key"]];
+const SECRETS: [&[&str]; 3] =
+    [&["bus", "kafka", "password"], &["storage", "secret_access_key"], &["chat", "youtube", "api_key"]];
 /// Keys whose values are addresses that may have a password in them.
 const ADDRESSES: [&[&str]; 2] = [&["database", "url"], &["storage", "url"]];
 

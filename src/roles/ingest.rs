@@ -24,6 +24,7 @@ pub async fn start(parts: &Parts, reserve: Reserve) -> anyhow::Result<Ingest> {
         pool: KeyframePool::new(&config.decoder)?,
         segmenter,
         ingest: config.ingest.clone(),
+        chat: config.chat.clone(),
         rtmp: config.rtmp.clone(),
         retention: config.retention.clone(),
         clip_margin: config.clips.before.max(config.clips.after),
