@@ -1,4 +1,4 @@
-//! Ingest with ffmpeg as its publisher: feeds, refusals, retention.
+//! Ingest with ffmpeg as its publisher: feeds, refusals, retention, chats.
 #![allow(clippy::unwrap_used)]
 
 mod door;
@@ -6,4 +6,6 @@ mod feeds;
 mod logs;
 mod room;
 mod support;
+mod twitch;
 mod uploads;
+mod youtube;

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use crest_core::bus::{Bus, Partition, Received, Record, Start, Subscription};
+use crest_core::chat::ChatMessage;
 use crest_core::event::Event;
 use crest_core::highlight::StoredHighlight;
 use crest_core::instance::{Instance, InstanceId};
@@ -229,6 +230,15 @@ impl MemoryBus {
     pub fn signals(&self) -> Vec<(u32, SignalEntry)> {
         let batches = self.payloads(Topic::Signals).into_iter().map(|r| SignalBatch::decode(&r.payload).unwrap());
         batches.flat_map(|b| b.entries.into_iter().map(move |entry| (b.session.number(), entry))).collect()
+    }
+    /// Chat.
+    pub fn chat(&self) -> Vec<ChatMessage> {
+        self.chat_of().into_iter().map(|(_, message)| message).collect()
+    }
+    /// Chat, with the stream's id.
+    pub fn chat_of(&self) -> Vec<(String, ChatMessage)> {
+        let records = self.payloads(Topic::ChatMessages).into_iter();
+        records.map(|r| (r.key.to_string(), ChatMessage::decode(&r.payload).unwrap())).collect()
     }
     /// The topics in the order of their appends.
     pub fn order(&self) -> Vec<Topic> {

@@ -2,6 +2,8 @@
 //! as the publisher. The whole system is tested with the real store and bus elsewhere.
 
 pub mod memory;
+pub mod twitch;
+pub mod youtube;
 
 use crest_core::instance::InstanceId;
 use crest_core::objects::SharedObjects;
