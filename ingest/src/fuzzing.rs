@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::rtmp::flv::{TagKind, TagParser};
 use crate::timeline::{Timeline, Track, Unwrap};
 
+pub use crate::chat::fuzzing::{irc_lines, youtube_items};
 pub use crate::rtmp::fuzzing::{chunks, commands};
 
 /// The largest tag body in these runs.
@@ -165,5 +166,7 @@ mod tests {
         replay("rtmp_commands", super::commands);
         replay("flv_tags", super::tags);
         replay("timeline", super::timeline);
+        replay("irc_lines", super::irc_lines);
+        replay("youtube_items", super::youtube_items);
     }
 }

@@ -4,6 +4,7 @@
 mod api;
 mod away;
 mod broadcast;
+mod chat;
 mod cluster;
 mod data_dir;
 mod demo;
@@ -37,4 +38,7 @@ mod services;
 mod shutdown;
 mod site;
 mod small_disk;
+#[path = "../../ingest/tests/it/support/twitch.rs"]
+#[allow(dead_code, clippy::unwrap_used)]
+mod twitch;
 mod verifiers;

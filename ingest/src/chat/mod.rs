@@ -7,12 +7,14 @@
 
 mod config;
 mod follower;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod heard;
 mod pause;
 mod placed;
 mod shown;
 pub(crate) mod twitch;
-mod youtube;
+pub(crate) mod youtube;
 
 pub use config::{ChatConfig, TwitchConfig, YoutubeConfig};
 

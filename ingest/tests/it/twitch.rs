@@ -104,6 +104,47 @@ async fn a_connection_that_is_lost_comes_back_and_a_repeat_keeps_its_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_received_outlasts_a_bus_that_is_away() {
+    let server = TwitchServer::start(&["show"]).await;
+    let rig = Rig::start(settings(&server), vec![with_chat("str_a", "show")]).await;
+    let _feed = publisher(&rig.url("key-of-str_a"), 60, &[]);
+    server.joined("show").await;
+    rig.bus.refuse_chat(2);
+    let at = start(&rig, "str_a") + 1;
+    (0..5_000).for_each(|n| server.message("show", &format!("m{n}"), "ana", at, "again"));
+    let chat = rig.chat(5_000).await;
+    let in_order = chat.iter().enumerate().all(|(n, message)| message.id == Some(format!("m{n}")));
+    assert!(in_order && chat.len() == 5_000, "{} messages", chat.len());
+    assert_eq!(server.connections(), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_session_has_the_chat_from_its_start_on_the_same_connection() {
+    let server = TwitchServer::start(&["show"]).await;
+    let rig = Rig::start(settings(&server), vec![with_chat("str_a", "show")]).await;
+    let first = publisher(&rig.url("key-of-str_a"), 60, &[]);
+    server.joined("show").await;
+    let at = start(&rig, "str_a") + 1;
+    server.message("show", "m1", "ana", at, "one");
+    rig.chat(1).await;
+    drop(first);
+    rig.until_event("stream.interrupted", 1).await;
+    // While nobody publishes, the session and its chat go on.
+    server.message("show", "m2", "ana", at + 1, "two");
+    rig.chat(2).await;
+    let _second = publisher(&rig.url("key-of-str_a"), 60, &["-s", "160x90"]);
+    let second = |rig: &Rig| rig.bus.video().iter().any(|batch| batch.session.number() == 2);
+    rig.until("media of the next session", second).await;
+    let again = start(&rig, "str_a");
+    server.message("show", "m3", "ana", again - 1, "too early");
+    server.message("show", "m4", "ana", again + 7, "four");
+    let chat = rig.chat(3).await;
+    let placed: Vec<_> = chat.iter().map(|m| (m.session.number(), m.at.nanos() / 1_000_000, m.text.as_str())).collect();
+    assert_eq!(placed, [(1, 1, "one"), (1, 2, "two"), (2, 7, "four")]);
+    assert_eq!(server.connections(), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn streams_share_a_connection_and_leave_it_one_by_one() {
     let server = TwitchServer::start(&["one", "two"]).await;
     let streams = vec![with_chat("str_a", "one"), with_chat("str_b", "two"), with_chat("str_c", "two")];

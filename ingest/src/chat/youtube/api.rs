@@ -141,8 +141,7 @@ impl Api {
         }
         url.query_pairs_mut().extend_pairs(query).append_pair("key", &self.key);
         // The address has the key in it: it must not be told along.
-        let passing =
-            |error: reqwest::Error| Refusal::Passing(format!("YouTube does not answer: {}", error.without_url()));
+        let passing = |error| Refusal::Passing(format!("YouTube does not answer: {}", chain(error)));
         let mut response = self.client.get(url).send().await.map_err(passing)?;
         let (status, mut body) = (response.status(), Vec::new());
         while let Some(chunk) = response.chunk().await.map_err(passing)? {
@@ -157,6 +156,18 @@ impl Api {
         }
         Err(refusal(status, &serde_json::from_slice(&body).unwrap_or_default()))
     }
+}
+
+/// An error and what caused it, without the address.
+fn chain(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let (mut text, mut source) = (error.to_string(), std::error::Error::source(&error));
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 /// What an error means for the follower.

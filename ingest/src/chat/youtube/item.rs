@@ -73,7 +73,7 @@ struct Banned {
 }
 
 /// What a message says; `Ok(None)` where it says nothing that matters here. The error: it is not what is documented.
-pub(super) fn read(item: &Value, now: WallTime) -> Result<Option<Heard>, ()> {
+pub(crate) fn read(item: &Value, now: WallTime) -> Result<Option<Heard>, ()> {
     let item = Item::deserialize(item).map_err(drop)?;
     let snippet = item.snippet;
     let at = WallTime::parse(&snippet.published_at).unwrap_or(now);

@@ -3,7 +3,7 @@
 //! for gRPC alone.
 
 mod api;
-mod item;
+pub(crate) mod item;
 mod quota;
 
 use crest_core::Result;

@@ -19,6 +19,7 @@ use crest_core::{
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 #[derive(Default)]
 struct Rows {
@@ -211,9 +212,13 @@ impl Store for MemoryStore {
 
 /// Everything appended, in order; topics keep what real ones may have dropped.
 #[derive(Default)]
-pub struct MemoryBus(Mutex<Vec<(Topic, Record)>>);
+pub struct MemoryBus(Mutex<Vec<(Topic, Record)>>, AtomicU32);
 
 impl MemoryBus {
+    /// So many appends of chat fail from now on, as if the bus were away.
+    pub fn refuse_chat(&self, times: u32) {
+        self.1.store(times, Ordering::Release);
+    }
     fn payloads(&self, topic: Topic) -> Vec<Record> {
         self.0.lock().unwrap().iter().filter(|(t, _)| *t == topic).map(|(_, record)| record.clone()).collect()
     }
@@ -249,6 +254,10 @@ impl MemoryBus {
 #[async_trait]
 impl Bus for MemoryBus {
     async fn append(&self, topic: Topic, records: Vec<Record>) -> Result<()> {
+        let refused = |left: u32| left.checked_sub(1).filter(|_| topic == Topic::ChatMessages);
+        if self.1.fetch_update(Ordering::AcqRel, Ordering::Acquire, refused).is_ok() {
+            return Err(Error::outside("the bus is away"));
+        }
         let mut all = self.0.lock().unwrap();
         all.extend(records.into_iter().map(|record| (topic, record)));
         Ok(())
