@@ -17,7 +17,7 @@ pub fn router(parts: &Parts, feeds: Arc<dyn FeedControl>, metrics: Metrics, read
         bus: parts.entry.clone(),
         feeds,
         // Where other processes take feeds, they know whether they have a key.
-        youtube: parts.config.chat.youtube.api_key.is_some() || !parts.roles.has(Role::Ingest),
+        youtube: parts.config.chat.youtube.key().is_some() || !parts.roles.has(Role::Ingest),
         objects: parts.objects.clone(),
         link_validity: parts.config.storage.link_validity.0,
         links: parts.links.clone(),

@@ -83,6 +83,13 @@ pub struct YoutubeConfig {
     pub longest_pause: Span,
 }
 
+impl YoutubeConfig {
+    /// The key, where one is set.
+    pub fn key(&self) -> Option<&str> {
+        self.api_key.as_deref().map(str::trim).filter(|key| !key.is_empty())
+    }
+}
+
 impl Default for YoutubeConfig {
     fn default() -> Self {
         Self {

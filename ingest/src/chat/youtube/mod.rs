@@ -58,7 +58,7 @@ struct Chat<'a> {
 impl Youtube {
     /// The error names the setting that is wrong.
     pub(super) fn new(config: YoutubeConfig) -> Result<Self> {
-        let key = config.api_key.clone().filter(|key| !key.trim().is_empty());
+        let key = config.key().map(str::to_owned);
         Ok(Self {
             api: key.map(|key| Api::new(&config, key)).transpose()?,
             quota: Quota::new(config.daily_quota, config.spread.0),
