@@ -30,6 +30,8 @@ pub(super) struct Follower {
     sessions: watch::Receiver<Session>,
     stop: CancellationToken,
     shown: Shown,
+    /// Why it waits, as it was said last.
+    reason: Option<String>,
 }
 
 impl Follower {
@@ -42,7 +44,7 @@ impl Follower {
     ) -> Self {
         let shown = Shown::new(source.platform());
         let (stream, organization) = (stream.id.clone(), stream.organization_id.clone());
-        Self { chats, stream, organization, source, sessions, stop, shown }
+        Self { chats, stream, organization, source, sessions, stop, shown, reason: None }
     }
 
     /// Runs until the stream is over or let go, the process stops, or the chat is over.
@@ -167,11 +169,15 @@ impl Follower {
             State::Following => {
                 if self.shown.set("following") {
                     tracing::info!(%stream_id, platform, "the chat is connected");
+                    self.reason = None;
                 }
             }
             State::Waiting(reason) => {
                 self.shown.set("waiting");
-                tracing::warn!(%stream_id, platform, reason, "the chat is not followed at the moment");
+                if self.reason.as_ref() != Some(reason) {
+                    tracing::warn!(%stream_id, platform, reason, "the chat is not followed at the moment");
+                    self.reason = Some(reason.clone());
+                }
             }
             State::Over => {
                 self.shown.set("over");

@@ -107,9 +107,10 @@ impl Session<'_> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                line = self.lines.next() => match line? {
-                    Some(line) => self.take(&line).await?,
-                    None => return Err(io::Error::other("the server closed the connection")),
+                line = self.lines.next() => match line {
+                    Ok(Some(line)) => self.take(&line).await?,
+                    Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error),
+                    Ok(None) | Err(_) => return Err(io::Error::other("the server closed the connection")),
                 },
                 () = self.group.changed.notified() => {
                     if self.group.members().is_empty() {
@@ -142,8 +143,11 @@ impl Session<'_> {
                 self.joins.refused(&channel, Instant::now());
                 self.wait(&channel, format!("Twitch refuses the channel '{channel}': {reason}")).await;
             }
+            Some(Line::Told(reason)) if !self.welcome => {
+                return Err(io::Error::other(format!("the server does not take the login: {reason}")));
+            }
             Some(Line::Heard(channel, heard)) => self.group.tell(Some(&channel), heard).await,
-            Some(Line::Other) => {}
+            Some(Line::Told(_) | Line::Other) => {}
             None if line.is_empty() => {}
             None => left_out(PLATFORM, "malformed"),
         }

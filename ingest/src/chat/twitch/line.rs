@@ -21,6 +21,8 @@ pub(crate) enum Line {
     Joined(String),
     /// The channel cannot be followed, with the server's reason.
     Refused(String, String),
+    /// The server says something of the connection itself: why it does not take the login.
+    Told(String),
     /// Something in a channel.
     Heard(String, Heard),
     /// Nothing that matters here.
@@ -38,6 +40,7 @@ pub(crate) fn read(line: &str, now: WallTime) -> Option<Line> {
         "JOIN" | "ROOMSTATE" => Line::Joined(channel(&message)?),
         "NOTICE" => match refusal(&message) {
             Some((channel, reason)) => Line::Refused(channel, reason),
+            None if param(&message, 0) == Some("*") => Line::Told(brief(param(&message, 1)?)),
             None => Line::Other,
         },
         "PRIVMSG" => Line::Heard(channel(&message)?, Heard::Said(written(&message, now)?)),
@@ -137,7 +140,12 @@ fn refusal(message: &IRCMessage) -> Option<(String, String)> {
     let refused = ["msg_banned", "msg_channel_suspended", "msg_channel_blocked", "tos_ban"];
     let id = tag(message, "msg-id").filter(|id| refused.contains(id))?;
     let reason = param(message, 1).unwrap_or(id);
-    Some((channel(message)?, reason.chars().take(200).collect()))
+    Some((channel(message)?, brief(reason)))
+}
+
+/// As much of a reason as is shown.
+fn brief(reason: &str) -> String {
+    reason.chars().take(200).collect()
 }
 
 fn sent(message: &IRCMessage, now: WallTime) -> WallTime {

@@ -100,6 +100,8 @@ fn the_server_is_understood() {
     let line = |line| read(line, NOW);
     assert_eq!(line("PING :tmi.twitch.tv"), Some(Line::Ping("tmi.twitch.tv".into())));
     assert_eq!(line(":tmi.twitch.tv 001 justinfan1 :Welcome, GLHF!"), Some(Line::Welcome));
+    let told = Line::Told("Login unsuccessful".into());
+    assert_eq!(line(":tmi.twitch.tv NOTICE * :Login unsuccessful"), Some(told));
     assert_eq!(line(":tmi.twitch.tv RECONNECT"), Some(Line::Reconnect));
     assert_eq!(line(":justinfan1!justinfan1@justinfan1.tmi.twitch.tv JOIN #show"), Some(Line::Joined("show".into())));
     assert_eq!(line(":tmi.twitch.tv 353 justinfan1 = #show :justinfan1"), Some(Line::Other));
