@@ -63,26 +63,40 @@ impl SessionAnalyzers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crest_core::chat::ChatKind;
     use crest_core::sample::VideoFrame;
     use crest_core::signal::Signal;
     use crest_core::{OrganizationId, Session};
 
-    #[test]
-    fn a_message_that_is_sent_again_counts_once() {
-        let message = |id: Option<&str>| ChatMessage {
+    fn message(id: Option<&str>, kind: ChatKind) -> ChatMessage {
+        ChatMessage {
             organization_id: OrganizationId::from_raw("org_a"),
             session: Session::new(1),
             at: MediaTime::from_millis(1234),
             id: id.map(str::to_owned),
             user: "viewer".into(),
             text: "!".into(),
-            kind: Default::default(),
+            kind,
             emotes: Vec::new(),
             bits: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_deletion_neither_counts_nor_undoes_a_count() {
+        let mut session = SessionAnalyzers::default();
+        let mut changes = |kind| !session.chat(&[message(Some("a"), kind)]).is_empty();
+        assert!(changes(ChatKind::Message));
+        for kind in [ChatKind::Deletion, ChatKind::Deletion, ChatKind::Message] {
+            assert!(!changes(kind), "{kind:?} after the deletion");
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_sent_again_counts_once() {
         let mut session = SessionAnalyzers::default();
         let mut rate = |id| {
-            session.chat(&[message(id)]).into_iter().find_map(|entry| match entry {
+            session.chat(&[message(id, ChatKind::Message)]).into_iter().find_map(|entry| match entry {
                 SignalEntry::Value { signal: Signal::ChatRate, value, .. } => Some(value),
                 _ => None,
             })

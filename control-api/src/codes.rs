@@ -54,6 +54,7 @@ codes! {
     InvalidRequest "invalid_request" UNPROCESSABLE_ENTITY "The request asks for something that cannot be";
     SourceNotSupported "source_not_supported" UNPROCESSABLE_ENTITY "This version cannot take streams from there";
     NotSupportedYet "not_supported_yet" UNPROCESSABLE_ENTITY "This version cannot do that yet";
+    ChatNotConfigured "chat_not_configured" UNPROCESSABLE_ENTITY "This server cannot follow chats there";
     InvalidUrl "invalid_url" UNPROCESSABLE_ENTITY "The address cannot be used";
     UnknownEventType "unknown_event_type" UNPROCESSABLE_ENTITY "There is no such event type";
     TooManyMessages "too_many_messages" UNPROCESSABLE_ENTITY "Too many messages in one request";

@@ -6,6 +6,7 @@
 mod auth;
 mod bare;
 mod chat;
+mod chat_source;
 mod clock;
 mod codes;
 mod config;
@@ -70,6 +71,8 @@ pub struct ApiState {
     pub bus: SharedBus,
     /// The running feeds.
     pub feeds: Arc<dyn FeedControl>,
+    /// Whether YouTube's chats can be followed, as far as this process knows.
+    pub youtube: bool,
     /// Where clips and thumbnails lie.
     pub objects: SharedObjects,
     /// How long a link to one of them is valid, where they lie elsewhere.

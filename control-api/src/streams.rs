@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 
 use crate::Shared;
 use crate::auth::Tenant;
+use crate::chat_source::Chat;
 use crate::clock::now;
 use crate::codes::Code;
 use crate::extract::{Body, Params};
@@ -48,9 +49,8 @@ pub struct NewStream {
     /// Not available in this version: null, or left out.
     #[schema(value_type = Option<String>)]
     dimension_set_id: Option<Value>,
-    /// Chat of a platform. Not available in this version: null, or left out.
-    #[schema(value_type = Option<Object>)]
-    chat: Option<Value>,
+    /// The chat that crest follows by itself while the stream is live; without it, chat is sent to `/chat`.
+    chat: Option<Chat>,
     /// Not available in this version: null, or left out.
     #[schema(value_type = Option<Object>)]
     forward: Option<Value>,
@@ -86,6 +86,8 @@ pub struct StreamView {
     ingest: Ingest,
     /// How it arrives.
     source: Source,
+    /// The chat that is followed, if any.
+    chat: Option<Chat>,
     /// The dimension set it names.
     dimension_set_id: Option<String>,
     /// RFC 3339 UTC.
@@ -135,6 +137,7 @@ fn view(api: &Shared, stream: &Stream, addresses: &Addresses) -> StreamView {
             }),
         },
         source: Source { kind: stream.source, url: stream.source_url.clone() },
+        chat: stream.chat.as_ref().map(Chat::from),
         dimension_set_id: None,
         created_at: stream.created_at.rfc3339(),
         updated_at: stream.updated_at.rfc3339(),
@@ -160,7 +163,7 @@ pub async fn create(
     Body(new): Body<NewStream>,
 ) -> Result<impl IntoResponse, Problem> {
     let name = name_problem("name", &new.name)?;
-    let later = [("dimension_set_id", &new.dimension_set_id), ("chat", &new.chat), ("forward", &new.forward)];
+    let later = [("dimension_set_id", &new.dimension_set_id), ("forward", &new.forward)];
     if let Some((field, _)) = later.iter().find(|(_, value)| value.is_some()) {
         return Err(Problem::new(
             Code::NotSupportedYet,
@@ -168,6 +171,7 @@ pub async fn create(
         ));
     }
     let source_url = source_url(&new.source)?;
+    let chat = new.chat.map(|chat| chat.source(api.youtube)).transpose()?;
     if api.feeds.room() != Room::Ample {
         return Err(Problem::new(
             Code::StorageFull,
@@ -188,7 +192,7 @@ pub async fn create(
         name,
         source: new.source.kind,
         source_url,
-        chat: None,
+        chat,
         forward: Vec::new(),
         stream_key: secret::stream_key()?,
         state: StreamState::Created,

@@ -1,6 +1,6 @@
 //! Places what people send on the timeline of a stream's current session.
 
-use crest_core::stream::{Stream, StreamState};
+use crest_core::stream::{SessionRow, Stream, StreamState};
 use crest_core::{MediaTime, Session, WallTime};
 
 use crate::Shared;
@@ -13,7 +13,7 @@ use crate::problem::Problem;
 pub struct Timeline {
     /// Its number.
     pub session: Session,
-    started_at: WallTime,
+    row: SessionRow,
     now: WallTime,
     early: MediaTime,
     ahead: MediaTime,
@@ -30,12 +30,12 @@ impl Timeline {
         let last = api.store.sessions(&stream.id).await?.pop().filter(|_| begun).ok_or_else(|| {
             Problem::new(Code::StreamNotLive, "Start publishing first; there is no timeline to place this on.")
         })?;
-        Ok(Self::new(last.session, last.started_at, now(), &api.config))
+        Ok(Self::new(last, now(), &api.config))
     }
 
-    fn new(session: Session, started_at: WallTime, now: WallTime, config: &ApiConfig) -> Self {
+    fn new(row: SessionRow, now: WallTime, config: &ApiConfig) -> Self {
         let media = |span: crest_core::units::Span| MediaTime::from_secs_f64(span.0.as_secs_f64());
-        Self { session, started_at, now, early: media(config.early_tolerance), ahead: media(config.max_ahead) }
+        Self { session: row.session, row, now, early: media(config.early_tolerance), ahead: media(config.max_ahead) }
     }
 
     /// Where an instant lies that is given as wall-clock time or as media seconds; `None` where
@@ -47,7 +47,7 @@ impl Timeline {
             (Some(at), None) => {
                 let wall = WallTime::parse(at)
                     .ok_or("'at' is not an RFC 3339 time with an offset, as in 2026-11-21T10:00:00.000Z")?;
-                self.of_wall(wall)
+                self.row.media_at(wall)
             }
             (None, Some(t)) if t.is_finite() => MediaTime::from_secs_f64(t),
             (None, Some(_)) => return Err("'t' is not a finite number of seconds".into()),
@@ -65,7 +65,7 @@ impl Timeline {
 
     /// Where the present lies.
     pub fn present(&self) -> MediaTime {
-        self.of_wall(self.now).max(MediaTime::ZERO)
+        self.row.media_at(self.now).max(MediaTime::ZERO)
     }
 
     /// The present and what clocks may differ by.
@@ -75,21 +75,24 @@ impl Timeline {
 
     /// The wall-clock time of an instant of media.
     pub fn wall(&self, media: MediaTime) -> WallTime {
-        self.started_at.plus_millis(media.nanos() / 1_000_000)
-    }
-
-    fn of_wall(&self, wall: WallTime) -> MediaTime {
-        MediaTime::from_millis(wall.0.saturating_sub(self.started_at.0))
+        self.row.wall_at(media)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crest_core::StreamId;
 
     fn timeline() -> Timeline {
         let start = WallTime(1_795_000_000_000);
-        Timeline::new(Session::new(2), start, start.plus_millis(60_000), &ApiConfig::default())
+        let row = SessionRow {
+            stream_id: StreamId::from_raw("str_a"),
+            session: Session::new(2),
+            started_at: start,
+            ended_at: None,
+        };
+        Timeline::new(row, start.plus_millis(60_000), &ApiConfig::default())
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub enum ChatKind {
     Bits,
     /// Viewers of another channel came over.
     Raid,
-    /// A message was removed.
+    /// A message was removed: the record has that message's id, and no text. It undoes no count, for those who
+    /// wrote did react; whatever shows texts must show none that a deletion names.
     Deletion,
 }
 
@@ -42,6 +43,16 @@ pub enum ChatSource {
         /// The broadcast's video id.
         video_id: String,
     },
+}
+
+impl ChatSource {
+    /// The platform's name in the API, in logs and in metrics.
+    pub const fn platform(&self) -> &'static str {
+        match self {
+            Self::Twitch { .. } => "twitch",
+            Self::Youtube { .. } => "youtube",
+        }
+    }
 }
 
 /// A chat message, placed on a session's timeline.

@@ -125,6 +125,18 @@ pub struct SessionRow {
     pub ended_at: Option<MediaTime>,
 }
 
+impl SessionRow {
+    /// Where an instant of the wall clock lies on the session's timeline; negative before its start.
+    pub fn media_at(&self, wall: WallTime) -> MediaTime {
+        MediaTime::from_millis(wall.0.saturating_sub(self.started_at.0))
+    }
+
+    /// The wall-clock time of an instant of media.
+    pub fn wall_at(&self, media: MediaTime) -> WallTime {
+        self.started_at.plus_millis(media.nanos() / 1_000_000)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::StreamState::*;

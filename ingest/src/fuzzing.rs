@@ -9,6 +9,7 @@ use crate::pull::playlist::{self, Listing};
 use crate::rtmp::flv::{Chosen, TagKind, TagParser};
 use crate::timeline::{Timeline, Track, Unwrap};
 
+pub use crate::chat::fuzzing::{irc_lines, youtube_items};
 pub use crate::rtmp::fuzzing::{chunks, commands};
 
 /// The largest tag body in these runs.
@@ -201,5 +202,7 @@ mod tests {
         replay("flv_tags", super::tags);
         replay("playlist", super::playlist);
         replay("timeline", super::timeline);
+        replay("irc_lines", super::irc_lines);
+        replay("youtube_items", super::youtube_items);
     }
 }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod ballast;
+mod chat;
 mod closing;
 mod config;
 mod feed;
@@ -28,6 +29,7 @@ pub mod timeline;
 mod upload;
 mod watch;
 
+pub use chat::{ChatConfig, TwitchConfig, YoutubeConfig};
 pub use config::{IngestConfig, Passphrase, RetentionConfig, RtmpConfig, SrtConfig};
 pub use pull::{PullConfig, ResolverConfig};
 pub use sampler::Sampler;
@@ -52,6 +54,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::chat::Chats;
 use crate::lifecycle::{AGAIN, Shared};
 use crate::publish::{PublishServer, Publishers};
 use crate::pull::Pulls;
@@ -89,6 +92,8 @@ pub struct IngestParts {
     pub segmenter: SegmenterConfig,
     /// How feeds are run.
     pub ingest: IngestConfig,
+    /// How chats of platforms are followed.
+    pub chat: ChatConfig,
     /// The RTMP listener.
     pub rtmp: RtmpConfig,
     /// How feeds are pulled.
@@ -120,6 +125,8 @@ impl Ingest {
         let encrypted = parts.srt.passphrase.is_some();
         let srt = SrtServer::bind(parts.srt)?;
         let tasks = TaskTracker::new();
+        let (store, bus) = (Arc::clone(&parts.store), Arc::clone(&parts.bus));
+        let chats = Chats::new(store, bus, parts.chat, tasks.clone(), shutdown.clone())?;
         let way = Way {
             store: Arc::clone(&parts.store),
             bus: Arc::clone(&parts.bus),
@@ -157,6 +164,7 @@ impl Ingest {
             segmenter: parts.segmenter,
             ingest: parts.ingest,
             pull_patience: parts.pull.patience.0,
+            chats,
             space: reserve.space(),
             alone: parts.others.is_none(),
             followed: Recent::new(FOLLOWED),

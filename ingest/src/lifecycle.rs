@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::chat::{Chats, Following};
 use crate::config::IngestConfig;
 use crate::feed::{Feed, Opening, SessionMedia};
 use crate::publish::{Delivery, Source};
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) ingest: IngestConfig,
     /// How long a source that is pulled may be away.
     pub(crate) pull_patience: Duration,
+    pub(crate) chats: Arc<Chats>,
     pub(crate) space: Space,
     /// Whether this is the only process: nobody else feeds streams.
     pub(crate) alone: bool,
@@ -145,12 +147,14 @@ pub(crate) struct Life {
     pub(crate) latest: Latest,
     /// Until when an interrupted stream may come back.
     pub(crate) deadline: Option<Instant>,
+    /// The stream's chat, from its first session here until it is over or fed elsewhere.
+    pub(crate) following: Option<Following>,
 }
 
 impl Life {
     /// Of a stream that a publisher was just admitted for.
     pub(crate) fn new(shared: Arc<Shared>, registry: Arc<Registry>, stream: Stream) -> Self {
-        Self { shared, registry, stream, latest: Latest::None, deadline: None }
+        Self { shared, registry, stream, latest: Latest::None, deadline: None, following: None }
     }
 
     /// Of a stream that an earlier process left live or interrupted; its wait begins now.
@@ -162,12 +166,12 @@ impl Life {
     ) -> Self {
         let deadline = Some(Instant::now() + shared.patience(&stream));
         let latest = session.map_or(Latest::None, |(session, end)| Latest::Foreign(session, end));
-        Self { shared, registry, stream, latest, deadline }
+        Self { shared, registry, stream, latest, deadline, following: None }
     }
 
     /// Of a stream that a publisher was just admitted for, and that another process feeds or waits for.
     pub(crate) fn elsewhere(shared: Arc<Shared>, registry: Arc<Registry>, stream: Stream) -> Self {
-        Self { shared, registry, stream, latest: Latest::Elsewhere, deadline: None }
+        Self { shared, registry, stream, latest: Latest::Elsewhere, deadline: None, following: None }
     }
 
     /// Runs until the stream is over, nothing holds it, or the process stops.

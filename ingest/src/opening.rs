@@ -56,6 +56,7 @@ impl Life {
         self.deadline = None;
         let mut feed = Feed::start(&self.shared, &self.stream, media);
         tracing::info!(stream_id = %self.stream.id, session = %feed.session(), "media arrives");
+        self.shared.chats.follow(&self.stream, session, &mut self.following);
         if let Some(config) = opening.video.take() {
             feed.take(MediaEvent::VideoConfig(config)).await;
         }
@@ -122,5 +123,6 @@ impl Life {
     pub(crate) fn let_go(&mut self) {
         self.latest = Latest::Elsewhere;
         self.deadline = None;
+        self.following = None;
     }
 }

@@ -28,6 +28,8 @@ pub struct Config {
     pub pull: crest_ingest::PullConfig,
     /// Feeds.
     pub ingest: crest_ingest::IngestConfig,
+    /// Chats of platforms that crest follows.
+    pub chat: crest_ingest::ChatConfig,
     /// How encoded media is cut into segments and fragments.
     pub segments: crest_media::SegmenterConfig,
     /// The shared decoder pool.

@@ -5,8 +5,12 @@ use toml::{Table, Value};
 use crate::telemetry;
 
 /// Keys whose whole values are secrets.
-const SECRETS: [&[&str]; 3] =
-    [&["bus", "kafka", "password"], &["storage", "secret_access_key"], &["srt", "passphrase"]];
+const SECRETS: [&[&str]; 4] = [
+    &["bus", "kafka", "password"],
+    &["storage", "secret_access_key"],
+    &["srt", "passphrase"],
+    &["chat", "youtube", "api_key"],
+];
 /// Keys whose values are addresses that may have a password in them.
 const ADDRESSES: [&[&str]; 2] = [&["database", "url"], &["storage", "url"]];
 

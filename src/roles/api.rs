@@ -6,6 +6,7 @@ use crest_core::feeds::FeedControl;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::config::Role;
 use crate::serve::Parts;
 use crate::telemetry::Metrics;
 
@@ -15,6 +16,8 @@ pub fn router(parts: &Parts, feeds: Arc<dyn FeedControl>, metrics: Metrics, read
         store: parts.store.clone(),
         bus: parts.entry.clone(),
         feeds,
+        // Where other processes take feeds, they know whether they have a key.
+        youtube: parts.config.chat.youtube.key().is_some() || !parts.roles.has(Role::Ingest),
         objects: parts.objects.clone(),
         link_validity: parts.config.storage.link_validity.0,
         links: parts.links.clone(),

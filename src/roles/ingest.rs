@@ -24,6 +24,7 @@ pub async fn start(parts: &Parts, reserve: Reserve) -> anyhow::Result<Ingest> {
         pool: KeyframePool::new(&config.decoder)?,
         segmenter,
         ingest: config.ingest.clone(),
+        chat: config.chat.clone(),
         rtmp: config.rtmp.clone(),
         pull: config.pull.clone(),
         srt: config.srt.clone(),

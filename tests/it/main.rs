@@ -4,6 +4,7 @@
 mod api;
 mod away;
 mod broadcast;
+mod chat;
 mod cluster;
 mod data_dir;
 mod demo;
@@ -40,4 +41,7 @@ mod site;
 mod small_disk;
 mod srt;
 mod stored;
+#[path = "../../ingest/tests/it/support/twitch.rs"]
+#[allow(dead_code, clippy::unwrap_used)]
+mod twitch;
 mod verifiers;

@@ -38,7 +38,7 @@ async fn what_this_version_cannot_do_is_refused_by_name() {
         let detail = world.post("/v1/streams", ALICE, body).await.refused(422, "source_not_supported");
         assert!(detail.contains("'rtmp'"), "{detail}");
     }
-    for (field, value) in [("dimension_set_id", json!("ds_1")), ("forward", json!([])), ("chat", json!({}))] {
+    for (field, value) in [("dimension_set_id", json!("ds_1")), ("forward", json!([]))] {
         let mut body = json!({"name": "a", "source": {"kind": "rtmp"}});
         body[field] = value;
         let detail = world.post("/v1/streams", ALICE, body.clone()).await.refused(422, "not_supported_yet");
@@ -50,6 +50,55 @@ async fn what_this_version_cannot_do_is_refused_by_name() {
         let body = json!({"name": name, "source": {"kind": "rtmp"}});
         world.post("/v1/streams", ALICE, body).await.refused(422, "invalid_request");
     }
+}
+
+#[tokio::test]
+async fn a_chat_is_taken_as_name_or_address_and_shown_normalised() {
+    let world = World::new();
+    let new = |chat: Value| json!({"name": "a", "source": {"kind": "rtmp"}, "chat": chat});
+    for (chat, shown) in [
+        (json!({"platform": "twitch", "channel": "Some_Show"}), json!({"platform": "twitch", "channel": "some_show"})),
+        (
+            json!({"platform": "twitch", "channel": "https://www.twitch.tv/some_show"}),
+            json!({"platform": "twitch", "channel": "some_show"}),
+        ),
+        (
+            json!({"platform": "youtube", "video_id": "https://www.youtube.com/watch?v=aB3_-9xYz01"}),
+            json!({"platform": "youtube", "video_id": "aB3_-9xYz01"}),
+        ),
+        (
+            json!({"platform": "youtube", "video_id": "https://youtu.be/aB3_-9xYz01"}),
+            json!({"platform": "youtube", "video_id": "aB3_-9xYz01"}),
+        ),
+        (Value::Null, Value::Null),
+    ] {
+        let created = world.post("/v1/streams", ALICE, new(chat)).await;
+        assert_eq!((created.status.as_u16(), &created.json()["chat"]), (201, &shown));
+        let path = format!("/v1/streams/{}", created.json()["id"].as_str().unwrap());
+        assert_eq!(world.get(&path, ALICE).await.json()["chat"], shown);
+    }
+    for (chat, named) in [
+        (json!({"platform": "twitch", "channel": "not a name"}), "chat.channel"),
+        (json!({"platform": "youtube", "video_id": "short"}), "chat.video_id"),
+    ] {
+        let detail = world.post("/v1/streams", ALICE, new(chat)).await.refused(422, "invalid_request");
+        assert!(detail.contains(named), "{detail}");
+    }
+    for chat in [json!({}), json!({"platform": "kick", "channel": "a"}), json!({"platform": "twitch", "video_id": "a"})]
+    {
+        world.post("/v1/streams", ALICE, new(chat)).await.refused(422, "invalid_body");
+    }
+}
+
+#[tokio::test]
+async fn without_a_key_for_youtube_its_chats_are_refused_with_what_to_set() {
+    let world = World::without_youtube();
+    let new = |chat: Value| json!({"name": "a", "source": {"kind": "rtmp"}, "chat": chat});
+    let youtube = new(json!({"platform": "youtube", "video_id": "aB3_-9xYz01"}));
+    let detail = world.post("/v1/streams", ALICE, youtube).await.refused(422, "chat_not_configured");
+    assert!(detail.contains("chat.youtube.api_key"), "{detail}");
+    let twitch = new(json!({"platform": "twitch", "channel": "show"}));
+    assert_eq!(world.post("/v1/streams", ALICE, twitch).await.status, 201);
 }
 
 #[tokio::test]

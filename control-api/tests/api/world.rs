@@ -83,8 +83,17 @@ impl World {
         Self::storing(config, None)
     }
 
+    /// Of a server that has no key for YouTube's API.
+    pub fn without_youtube() -> Self {
+        Self::build(ApiConfig::default(), None, false)
+    }
+
     /// With clips and thumbnails elsewhere than in `media`.
     pub fn storing(config: ApiConfig, elsewhere: Option<SharedObjects>) -> Self {
+        Self::build(config, elsewhere, true)
+    }
+
+    fn build(config: ApiConfig, elsewhere: Option<SharedObjects>, youtube: bool) -> Self {
         let store = Arc::new(MemoryStore::default());
         for (key, name, operator) in [(OPERATOR, "operator", true), (ALICE, "alice", false), (BOB, "bob", false)] {
             let organization = Organization { id: organization(name), name: name.into(), operator };
@@ -105,6 +114,7 @@ impl World {
             store: store.clone(),
             bus: bus.clone(),
             feeds: feeds.clone(),
+            youtube,
             objects: elsewhere.unwrap_or_else(|| media.clone()),
             link_validity: Duration::from_secs(3600),
             links: Links::new("https://crest.test"),

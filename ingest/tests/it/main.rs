@@ -1,4 +1,4 @@
-//! Ingest with ffmpeg as its publisher: feeds, refusals, retention.
+//! Ingest with ffmpeg as its publisher: feeds, refusals, retention, chats.
 #![allow(clippy::unwrap_used)]
 
 mod codecs;
@@ -7,4 +7,6 @@ mod feeds;
 mod logs;
 mod room;
 mod support;
+mod twitch;
 mod uploads;
+mod youtube;

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use crest_core::bus::{Bus, Partition, Received, Record, Start, Subscription};
+use crest_core::chat::ChatMessage;
 use crest_core::event::Event;
 use crest_core::highlight::StoredHighlight;
 use crest_core::instance::{Instance, InstanceId};
@@ -18,6 +19,7 @@ use crest_core::{
 };
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 #[derive(Default)]
 struct Rows {
@@ -217,9 +219,13 @@ impl Store for MemoryStore {
 
 /// Everything appended, in order; topics keep what real ones may have dropped.
 #[derive(Default)]
-pub struct MemoryBus(Mutex<Vec<(Topic, Record)>>);
+pub struct MemoryBus(Mutex<Vec<(Topic, Record)>>, AtomicU32);
 
 impl MemoryBus {
+    /// So many appends of chat fail from now on, as if the bus were away.
+    pub fn refuse_chat(&self, times: u32) {
+        self.1.store(times, Ordering::Release);
+    }
     fn payloads(&self, topic: Topic) -> Vec<Record> {
         self.0.lock().unwrap().iter().filter(|(t, _)| *t == topic).map(|(_, record)| record.clone()).collect()
     }
@@ -237,6 +243,15 @@ impl MemoryBus {
         let batches = self.payloads(Topic::Signals).into_iter().map(|r| SignalBatch::decode(&r.payload).unwrap());
         batches.flat_map(|b| b.entries.into_iter().map(move |entry| (b.session.number(), entry))).collect()
     }
+    /// Chat.
+    pub fn chat(&self) -> Vec<ChatMessage> {
+        self.chat_of().into_iter().map(|(_, message)| message).collect()
+    }
+    /// Chat, with the stream's id.
+    pub fn chat_of(&self) -> Vec<(String, ChatMessage)> {
+        let records = self.payloads(Topic::ChatMessages).into_iter();
+        records.map(|r| (r.key.to_string(), ChatMessage::decode(&r.payload).unwrap())).collect()
+    }
     /// The topics in the order of their appends.
     pub fn order(&self) -> Vec<Topic> {
         self.0.lock().unwrap().iter().map(|(topic, _)| *topic).collect()
@@ -246,6 +261,10 @@ impl MemoryBus {
 #[async_trait]
 impl Bus for MemoryBus {
     async fn append(&self, topic: Topic, records: Vec<Record>) -> Result<()> {
+        let refused = |left: u32| left.checked_sub(1).filter(|_| topic == Topic::ChatMessages);
+        if self.1.fetch_update(Ordering::AcqRel, Ordering::Acquire, refused).is_ok() {
+            return Err(Error::outside("the bus is away"));
+        }
         let mut all = self.0.lock().unwrap();
         all.extend(records.into_iter().map(|record| (topic, record)));
         Ok(())

@@ -3,6 +3,8 @@
 
 pub mod memory;
 pub mod rtmp;
+pub mod twitch;
+pub mod youtube;
 
 use crest_core::instance::InstanceId;
 use crest_core::objects::SharedObjects;
@@ -10,7 +12,9 @@ use crest_core::stream::{SourceKind, Stream, StreamState};
 use crest_core::units::Span;
 use crest_core::view::Links;
 use crest_core::{OrganizationId, StreamId, WallTime};
-use crest_ingest::{Ingest, IngestConfig, IngestParts, PullConfig, Reserve, RetentionConfig, RtmpConfig, SrtConfig, Volume};
+use crest_ingest::{
+    ChatConfig, Ingest, IngestConfig, IngestParts, PullConfig, Reserve, RetentionConfig, RtmpConfig, SrtConfig, Volume,
+};
 use crest_media::{KeyframePool, KeyframePoolConfig, SegmenterConfig};
 use crest_store::objects::{StorageConfig, open};
 use std::process::Stdio;
@@ -36,6 +40,7 @@ pub struct Settings {
     pub reconnect: Span,
     pub rtmp: RtmpConfig,
     pub pull: PullConfig,
+    pub chat: ChatConfig,
     pub retention: RetentionConfig,
     pub storage: StorageConfig,
     pub ingest: IngestConfig,
@@ -51,6 +56,7 @@ impl Default for Settings {
             reconnect: Span::secs(60),
             rtmp: RtmpConfig { listen, ..RtmpConfig::default() },
             pull: PullConfig::default(),
+            chat: ChatConfig::default(),
             retention: RetentionConfig {
                 free_space: bytesize::ByteSize(0),
                 ballast: bytesize::ByteSize(0),
@@ -96,6 +102,7 @@ impl Rig {
             pool: KeyframePool::new(&KeyframePoolConfig::default()).unwrap(),
             segmenter: SegmenterConfig { segment: settings.segment, ..SegmenterConfig::default() },
             ingest: IngestConfig { reconnect: settings.reconnect, ..settings.ingest },
+            chat: settings.chat,
             rtmp: settings.rtmp,
             pull: settings.pull,
             srt: SrtConfig { listen: "127.0.0.1:0".parse().unwrap(), ..SrtConfig::default() },
