@@ -3,8 +3,8 @@
 use crest_core::MediaTime;
 
 const PERIOD: i64 = 1 << 33;
-/// How far the timeline may run from where it began: a century and a half. Only garbage gets there.
-const FAR: i64 = PERIOD << 19;
+/// How far the timeline may run from where it began: half a century. Only garbage gets there.
+const FAR: i64 = PERIOD << 14;
 
 /// The clock that all tracks of a program share: each time is the one nearest to the time before it.
 #[derive(Debug, Default)]
