@@ -39,6 +39,7 @@ impl Crest {
             .env("CREST_BOOTSTRAP_KEY", KEY)
             .env("CREST_HTTP__LISTEN", "127.0.0.1:0")
             .env("CREST_RTMP__LISTEN", "127.0.0.1:0")
+            .env("CREST_WEBRTC__LISTEN", "127.0.0.1:0")
             .env("CREST_WEBHOOKS__ALLOW_PRIVATE", "true")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -56,7 +56,7 @@ pub struct NewStream {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// This version takes `rtmp`.
+    /// This version takes `rtmp` and `whip`.
     #[schema(value_type = names::SourceKindName)]
     kind: SourceKind,
     /// The address it is pulled from, for `url`.
@@ -99,7 +99,8 @@ pub struct Ingest {
     rtmp_url: Option<String>,
     /// The secret that the publisher presents: `Stream Key` in OBS.
     stream_key: String,
-    /// Not available in this version.
+    /// The WHIP endpoint; the stream key is the bearer token. Null for streams that arrive otherwise.
+    #[schema(example = "https://crest.example/whip")]
     whip_url: Option<String>,
     /// Not available in this version.
     srt_url: Option<String>,
@@ -157,16 +158,16 @@ pub async fn create(
             format!("{field}: not available in this version; leave it out or send null."),
         ));
     }
-    if new.source.kind != SourceKind::Rtmp {
+    if !matches!(new.source.kind, SourceKind::Rtmp | SourceKind::Whip) {
         return Err(Problem::new(
             Code::SourceNotSupported,
-            "source.kind: this version takes streams over 'rtmp' only; 'whip', 'srt' and 'url' come later.",
+            "source.kind: this version takes streams over 'rtmp' and 'whip'; 'srt' and 'url' come later.",
         ));
     }
     if new.source.url.is_some() {
         return Err(Problem::new(
             Code::InvalidRequest,
-            "source.url: an rtmp stream is pushed, not pulled; leave it out.",
+            "source.url: a stream of this kind is pushed, not pulled; leave it out.",
         ));
     }
     if api.feeds.room() != Room::Ample {
@@ -189,7 +190,7 @@ pub async fn create(
         id: StreamId::draw(),
         organization_id: organization.id,
         name,
-        source: SourceKind::Rtmp,
+        source: new.source.kind,
         source_url: None,
         chat: None,
         forward: Vec::new(),

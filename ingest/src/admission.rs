@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::lifecycle::{Command, Life, Shared};
-use crate::publish::{Publication, Publishers, Refusal, publication};
+use crate::publish::{Grounds, Publication, Publishers, Refusal, publication};
 use crate::recent::Recent;
 use crate::registry::{Claim, Registry};
 use crate::watch::Watch;
@@ -119,19 +119,23 @@ impl Admission {
 #[async_trait]
 impl Publishers for Admission {
     async fn admit(&self, key: &str, kind: SourceKind) -> Result<Publication, Refusal> {
-        let refusal = |reason: &str, stream| Refusal { reason: reason.to_owned(), stream };
+        let refusal = |grounds, reason: &str, stream| Refusal { reason: reason.to_owned(), stream, grounds };
         let unavailable = |error: crest_core::Error| {
             tracing::error!(%error, "a publisher could not be looked up");
-            refusal("the server cannot look up stream keys at the moment; try again", None)
+            refusal(Grounds::Server, "the server cannot look up stream keys at the moment; try again", None)
         };
         if self.shared.shutdown.is_cancelled() {
-            return Err(refusal("the server is stopping; try again in a moment", None));
+            return Err(refusal(Grounds::Server, "the server is stopping; try again in a moment", None));
         }
         let Some(stream) = self.shared.store.stream_of_key(key).await.map_err(unavailable)? else {
-            return Err(refusal("unknown stream key; copy it again from where the stream was created", None));
+            return Err(refusal(
+                Grounds::Key,
+                "unknown stream key; copy it again from where the stream was created",
+                None,
+            ));
         };
         let id = stream.id.clone();
-        let refuse = |reason: &str| Err(refusal(reason, Some(id.clone())));
+        let refuse = |reason: &str| Err(refusal(Grounds::Stream, reason, Some(id.clone())));
         if stream.source != kind {
             return refuse("this stream's source is another protocol; create one for this protocol");
         }
@@ -140,7 +144,11 @@ impl Publishers for Admission {
         }
         // A stream that has begun may come back.
         if stream.state == StreamState::Created && self.shared.space.room() != Room::Ample {
-            return refuse("the server's disk is full and it takes no new streams; try again once there is room");
+            return Err(refusal(
+                Grounds::Server,
+                "the server's disk is full and it takes no new streams; try again once there is room",
+                Some(id),
+            ));
         }
         if self.asked.knows(&id) {
             return refuse("this stream is ending; create a new one");

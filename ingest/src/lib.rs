@@ -24,8 +24,9 @@ mod states;
 pub mod timeline;
 mod upload;
 mod watch;
+pub mod whip;
 
-pub use config::{IngestConfig, RetentionConfig, RtmpConfig};
+pub use config::{IngestConfig, RetentionConfig, RtmpConfig, WebRtcConfig};
 pub use sampler::Sampler;
 pub use space::{Limits, Reserve, Volume};
 pub use states::Steps;
@@ -55,6 +56,7 @@ use crate::recovery::Recovery;
 use crate::retention::Retention;
 use crate::rtmp::RtmpServer;
 use crate::upload::{Uploads, Way};
+use crate::whip::WhipServer;
 
 /// How long a stream that another process took over is not taken back while that one feeds it.
 const FOLLOWED: Duration = Duration::from_secs(30);
@@ -84,6 +86,10 @@ pub struct IngestParts {
     pub ingest: IngestConfig,
     /// The RTMP listener.
     pub rtmp: RtmpConfig,
+    /// The WebRTC listener.
+    pub webrtc: WebRtcConfig,
+    /// Where this process's HTTP port is reached: `http://host:port`.
+    pub http_url: String,
     /// How long stored media is kept.
     pub retention: RetentionConfig,
     /// Media kept around a highlight whose clip is not cut yet, beside what retention keeps anyway: the
@@ -97,6 +103,7 @@ pub struct IngestParts {
 pub struct Ingest {
     rtmp_address: SocketAddr,
     addresses: Addresses,
+    routes: axum::Router,
     admission: Arc<Admission>,
     tasks: TaskTracker,
 }
@@ -106,6 +113,7 @@ impl Ingest {
     /// order when `shutdown` is cancelled. The error names the setting that is wrong.
     pub async fn start(parts: IngestParts, shutdown: CancellationToken) -> Result<Self> {
         let rtmp = RtmpServer::bind(parts.rtmp).await?;
+        let whip = WhipServer::bind(parts.webrtc).await?;
         let tasks = TaskTracker::new();
         let way = Way {
             store: Arc::clone(&parts.store),
@@ -148,7 +156,8 @@ impl Ingest {
             shutdown: shutdown.clone(),
         });
         let rtmp_address = rtmp.address();
-        let addresses = Addresses { rtmp: Some(rtmp.url()), ..Addresses::default() };
+        let addresses =
+            Addresses { rtmp: Some(rtmp.url()), whip: Some(whip.url(&parts.http_url)), ..Addresses::default() };
         let admission = Arc::new(Admission::new(shared, tasks.clone(), addresses.clone()));
         while let Err(error) = admission.recover().await {
             pause(error, patient).await?;
@@ -158,16 +167,22 @@ impl Ingest {
         }
         tracing::info!(address = %rtmp_address, "RTMP publishers are accepted");
         let publishers: Arc<dyn Publishers> = admission.clone();
+        let routes = whip.serve(Arc::clone(&publishers), tasks.clone(), shutdown.clone());
         tasks.spawn(Box::new(rtmp).run(publishers, shutdown.clone()));
         tasks.spawn(reserve.run(shutdown.clone()));
         tasks.spawn(retention.run(shutdown.clone()));
         tasks.spawn(recovery.run(shutdown));
-        Ok(Self { rtmp_address, addresses, admission, tasks })
+        Ok(Self { rtmp_address, addresses, routes, admission, tasks })
     }
 
     /// Where RTMP publishers are accepted.
     pub fn rtmp_address(&self) -> SocketAddr {
         self.rtmp_address
+    }
+
+    /// What this process has to serve over HTTP for its publishers: the WHIP endpoint.
+    pub fn routes(&self) -> axum::Router {
+        self.routes.clone()
     }
 
     /// What the API asks of this role.

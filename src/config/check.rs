@@ -15,6 +15,11 @@ pub fn bounds(config: &Config) -> Result<(), Usage> {
         ("decoder.queue", config.decoder.queue as u128),
         ("ingest.sampler_queue", config.ingest.sampler_queue as u128),
         ("rtmp.max_connections", config.rtmp.max_connections as u128),
+        ("webrtc.max_sessions", config.webrtc.max_sessions as u128),
+        ("webrtc.max_offer", u128::from(config.webrtc.max_offer.as_u64())),
+        ("webrtc.idle", config.webrtc.idle.0.as_millis()),
+        ("webrtc.keyframe_interval", config.webrtc.keyframe_interval.0.as_millis()),
+        ("webrtc.queue", config.webrtc.queue as u128),
         ("http.max_connections", config.http.max_connections as u128),
         ("http.idle", config.http.idle.0.as_millis()),
         ("log.causes", config.log.causes as u128),
@@ -43,7 +48,8 @@ pub fn bounds(config: &Config) -> Result<(), Usage> {
         _ => Ok(()),
     };
     url("http.public_url", &config.http.public_url, ["http://", "https://"])?;
-    url("rtmp.public_url", &config.rtmp.public_url, ["rtmp://", "rtmps://"])
+    url("rtmp.public_url", &config.rtmp.public_url, ["rtmp://", "rtmps://"])?;
+    url("webrtc.public_url", &config.webrtc.public_url, ["http://", "https://"])
 }
 
 /// Whether a process with these roles can do its part with this configuration.

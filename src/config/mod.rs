@@ -50,8 +50,8 @@ pub struct Config {
     pub storage: crest_store::objects::StorageConfig,
     /// SRT publishers; not in this version.
     pub srt: Reserved,
-    /// WHIP publishers; not in this version.
-    pub webrtc: Reserved,
+    /// WebRTC publishers, over WHIP.
+    pub webrtc: crest_ingest::WebRtcConfig,
     /// Set from `CREST_DATA_DIR`.
     #[serde(skip)]
     pub data_dir: PathBuf,
@@ -74,7 +74,6 @@ impl Config {
     pub fn without_effect(&self) -> Vec<&'static str> {
         let keys = [
             ("srt.listen", self.srt.listen.is_some()),
-            ("webrtc.listen", self.webrtc.listen.is_some()),
             ("bus.brokers", self.bus.kind == BusKind::Embedded && !self.bus.brokers.is_empty()),
         ];
         keys.into_iter().filter_map(|(key, set)| set.then_some(key)).collect()

@@ -46,7 +46,7 @@ fn parse(mut table: Table, vars: impl Iterator<Item = (String, String)>) -> anyh
 }
 
 /// Keys whose values are lists.
-const LISTS: [&str; 2] = ["webhooks.retry", "bus.brokers"];
+const LISTS: [&str; 3] = ["webhooks.retry", "bus.brokers", "webrtc.public_ips"];
 
 /// Keys whose values are text, however much they look like a number.
 const TEXTS: [&str; 7] = [

@@ -25,6 +25,8 @@ pub async fn start(parts: &Parts, reserve: Reserve) -> anyhow::Result<Ingest> {
         segmenter,
         ingest: config.ingest.clone(),
         rtmp: config.rtmp.clone(),
+        webrtc: config.webrtc.clone(),
+        http_url: parts.http_url.clone(),
         retention: config.retention.clone(),
         clip_margin: config.clips.before.max(config.clips.after),
         reserve,

@@ -18,6 +18,7 @@ fn serve(data: &Path) -> Command {
     let mut command = crest_command();
     command.arg("serve").env("CREST_DATA_DIR", data).env("CREST_BOOTSTRAP_KEY", KEY);
     command.env("CREST_HTTP__LISTEN", "127.0.0.1:0").env("CREST_RTMP__LISTEN", "127.0.0.1:0");
+    command.env("CREST_WEBRTC__LISTEN", "127.0.0.1:0");
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }

@@ -87,6 +87,7 @@ impl Server {
             .env("CREST_BOOTSTRAP_KEY", KEY)
             .env("CREST_HTTP__LISTEN", "127.0.0.1:0")
             .env("CREST_RTMP__LISTEN", "127.0.0.1:0")
+            .env("CREST_WEBRTC__LISTEN", "127.0.0.1:0")
             .env("CREST_WEBHOOKS__ALLOW_PRIVATE", "true")
             .envs(settings.iter().copied())
             .stdout(Stdio::piped())

@@ -9,7 +9,7 @@ use crest_core::stream::{SourceKind, Stream, StreamState};
 use crest_core::units::Span;
 use crest_core::view::Links;
 use crest_core::{OrganizationId, StreamId, WallTime};
-use crest_ingest::{Ingest, IngestConfig, IngestParts, Reserve, RetentionConfig, RtmpConfig, Volume};
+use crest_ingest::{Ingest, IngestConfig, IngestParts, Reserve, RetentionConfig, RtmpConfig, Volume, WebRtcConfig};
 use crest_media::{KeyframePool, KeyframePoolConfig, SegmenterConfig};
 use crest_store::objects::{StorageConfig, open};
 use std::process::Stdio;
@@ -34,6 +34,7 @@ pub struct Rig {
 pub struct Settings {
     pub reconnect: Span,
     pub rtmp: RtmpConfig,
+    pub webrtc: WebRtcConfig,
     pub retention: RetentionConfig,
     pub storage: StorageConfig,
     pub ingest: IngestConfig,
@@ -48,6 +49,7 @@ impl Default for Settings {
         Self {
             reconnect: Span::secs(60),
             rtmp: RtmpConfig { listen, ..RtmpConfig::default() },
+            webrtc: WebRtcConfig { listen, ..WebRtcConfig::default() },
             retention: RetentionConfig {
                 free_space: bytesize::ByteSize(0),
                 ballast: bytesize::ByteSize(0),
@@ -94,6 +96,8 @@ impl Rig {
             segmenter: SegmenterConfig { segment: settings.segment, ..SegmenterConfig::default() },
             ingest: IngestConfig { reconnect: settings.reconnect, ..settings.ingest },
             rtmp: settings.rtmp,
+            webrtc: settings.webrtc,
+            http_url: "http://127.0.0.1:8080".to_owned(),
             reserve: Reserve::over(root.path(), &settings.retention, eyes).unwrap(),
             retention: settings.retention,
             clip_margin: Span::secs(2),
