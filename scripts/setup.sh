@@ -34,6 +34,7 @@ if have apt-get && have dpkg-query; then
         python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
         program node nodejs
         program npm npm
+        program chromium chromium
     fi
     if ((${#missing[@]})); then
         sudo=()
@@ -53,7 +54,7 @@ else
         pkg-config --exists openssl zlib || missing+=("OpenSSL and zlib with their development files")
     fi
     if [[ $what == all ]]; then
-        for name in python3 node npm gst-launch-1.0; do have "$name" || missing+=("$name"); done
+        for name in python3 node npm chromium gst-launch-1.0; do have "$name" || missing+=("$name"); done
     fi
     ((${#missing[@]} == 0)) || die "this machine has no apt-get; install these yourself, then run it again: ${missing[*]}"
 fi

@@ -1,4 +1,4 @@
-//! The whole system, through the real program and real peers: ffmpeg and GStreamer as publishers, the
+//! The whole system, through the real program and real peers: ffmpeg, GStreamer and Chromium as publishers, the
 //! Standard Webhooks packages of PyPI and npm as receivers.
 
 mod api;
@@ -38,3 +38,4 @@ mod shutdown;
 mod site;
 mod small_disk;
 mod verifiers;
+mod whip;

@@ -162,13 +162,11 @@ fn begin(whip: &Arc<Whip>, publication: Publication, token: Option<String>, prep
     whip.sessions().insert(id.clone(), handle);
     let route = whip.socket.route(agreed.ufrag.clone());
     let session = Session::new(agreed, route, whip.terms.candidates.clone(), publication, &whip.terms.config);
-    let (here, of, shutdown) = (Arc::clone(whip), id.clone(), whip.shutdown.clone());
+    let known = Known::new(Arc::clone(whip), id.clone(), place);
+    let shutdown = whip.shutdown.clone();
     whip.tasks.spawn(async move {
-        metrics::gauge!("crest_webrtc_sessions").increment(1.0);
         session.run(over, shutdown).await;
-        metrics::gauge!("crest_webrtc_sessions").decrement(1.0);
-        here.sessions().remove(&of);
-        drop(place);
+        drop(known);
     });
     let headers = [
         (CONTENT_TYPE, SDP.to_owned()),
@@ -177,6 +175,27 @@ fn begin(whip: &Arc<Whip>, publication: Publication, token: Option<String>, prep
         (HeaderName::from_static("accept-patch"), FRAGMENT.to_owned()),
     ];
     (StatusCode::CREATED, headers, answer).into_response()
+}
+
+/// A session that runs, as long as it does, even if the library panics.
+struct Known {
+    whip: Arc<Whip>,
+    id: String,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Known {
+    fn new(whip: Arc<Whip>, id: String, place: OwnedSemaphorePermit) -> Self {
+        metrics::gauge!("crest_webrtc_sessions").increment(1.0);
+        Self { whip, id, _place: place }
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        metrics::gauge!("crest_webrtc_sessions").decrement(1.0);
+        self.whip.sessions().remove(&self.id);
+    }
 }
 
 /// Ends a session. The stream waits for its publisher a while, as after any other end.
@@ -225,7 +244,7 @@ async fn trickle(State(whip): State<Arc<Whip>>, Path(id): Path<String>, request:
 /// The session, if the request may have to do with it.
 fn own<'a>(handle: Option<&'a Handle>, headers: &HeaderMap) -> Result<&'a Handle, Problem> {
     let shown = token(headers);
-    match handle {
+    match handle.filter(|handle| !handle.over.is_cancelled()) {
         Some(Handle { token: Some(_), .. }) if shown.is_none() => Err(Problem::unauthorized(
             "Send the token that the session was made with: 'Authorization: Bearer STREAM_KEY'.",
         )),

@@ -105,3 +105,7 @@ struct Handle {
     /// Cancelled when it is over, or is to be.
     over: CancellationToken,
 }
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;
