@@ -123,6 +123,7 @@ async fn configured(config: &Config) -> Vec<Finding> {
     findings.push(ports::port("http-port", "http.listen", http, &running));
     let rtmp = ports::both(http, rtmp).unwrap_or_else(|| ports::port("rtmp-port", "rtmp.listen", rtmp, &running));
     findings.push(rtmp);
+    findings.push(ports::udp_port("webrtc-port", "webrtc.listen", config.webrtc.listen, &running));
     findings.push(limits::descriptors(crate::descriptors::needed(config)));
     findings.push(clock::clock(data_dir).await);
     findings

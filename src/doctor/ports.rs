@@ -1,7 +1,7 @@
 //! Whether crest can listen where it is told to.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use super::Running;
 use super::finding::{Finding, as_root};
@@ -43,6 +43,32 @@ pub fn port(check: &'static str, key: &str, address: SocketAddr, running: &Runni
             ),
         ),
         _ => Finding::wrong(check, format!("{key} {address}: {error}"), elsewhere(free)),
+    }
+}
+
+/// Looks at one address for UDP. Who has it is not looked for.
+pub fn udp_port(check: &'static str, key: &str, address: SocketAddr, running: &Running) -> Finding {
+    if address.port() == 0 {
+        return Finding::ok(check, format!("{key} is {address}: a free port is picked at start"));
+    }
+    let Err(error) = UdpSocket::bind(address) else {
+        return Finding::ok(check, format!("{key} {address} (UDP) is free"));
+    };
+    let who = as_root(format_args!("ss -lunp sport = :{}", address.port()));
+    match (error.kind(), running) {
+        (ErrorKind::AddrInUse, Running::As(_) | Running::Somebody) => {
+            Finding::note(check, format!("{key} {address} (UDP) is taken, probably by the crest that is running"), who)
+        }
+        (ErrorKind::AddrInUse, Running::No) => Finding::wrong(
+            check,
+            format!("{key} {address} (UDP) is taken"),
+            format!("{who}    # shows who; or: export {}={}", variable(key), SocketAddr::new(address.ip(), 0)),
+        ),
+        _ => Finding::wrong(
+            check,
+            format!("{key} {address} (UDP): {error}"),
+            format!("export {}=0.0.0.0:{}", variable(key), address.port()),
+        ),
     }
 }
 

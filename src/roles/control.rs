@@ -101,6 +101,9 @@ impl FeedControl for Remote {
         if let Some(url) = &self.parts.config.rtmp.public_url {
             addresses.get_or_insert_default().rtmp = Some(url.trim_end_matches('/').to_owned());
         }
+        if let Some(url) = &self.parts.config.webrtc.public_url {
+            addresses.get_or_insert_default().whip = Some(url.trim_end_matches('/').to_owned());
+        }
         Ok(addresses)
     }
 

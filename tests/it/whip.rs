@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use crate::doctor::Patient;
 use crate::harness::{crest_command, own_file, probe, run, wait_for};
 use crate::receiver::Receiver;
 use crate::server::{Answer, Api, Server};
@@ -280,6 +281,7 @@ fn a_port_that_is_taken_is_named_at_start() -> Result<()> {
         let said = String::from_utf8(output.stderr)?;
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("webrtc.listen") && said.contains("choose another"), "{said}");
-        Ok(())
+        let patient = Patient::new()?.with("CREST_WEBRTC__LISTEN", taken.local_addr()?.to_string());
+        patient.ask().await?.wrong("webrtc-port", "is taken", "export CREST_WEBRTC__LISTEN=127.0.0.1:0")
     })
 }

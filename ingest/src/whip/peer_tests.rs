@@ -79,6 +79,9 @@ struct Peer {
     session: String,
     connected: bool,
     closed: bool,
+    /// Of so many packets of media, one is lost on the way; 0: none.
+    lost: u32,
+    packets: u32,
     /// Keyframes that were asked for.
     requests: usize,
     frame: u64,
@@ -102,7 +105,19 @@ impl Peer {
         let session = head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().to_owned();
         rtc.sdp_api().accept_answer(pending, SdpAnswer::from_sdp_string(&body).unwrap()).unwrap();
         let next = Instant::now();
-        Self { rtc, socket, tracks, session, connected: false, closed: false, requests: 0, frame: 0, next }
+        Self {
+            rtc,
+            socket,
+            tracks,
+            session,
+            connected: false,
+            closed: false,
+            lost: 0,
+            packets: 0,
+            requests: 0,
+            frame: 0,
+            next,
+        }
     }
 
     /// The frames of either track: the first of the picture is a keyframe, and every 50th from there.
@@ -120,7 +135,11 @@ impl Peer {
             match self.rtc.poll_output().unwrap() {
                 Output::Timeout(at) => break at,
                 Output::Transmit(datagram) => {
-                    self.socket.send_to(&datagram.contents, datagram.destination).await.unwrap();
+                    let media = datagram.contents[0] >= 128;
+                    self.packets += u32::from(media);
+                    if !(media && self.lost > 0 && self.packets % self.lost == 0) {
+                        self.socket.send_to(&datagram.contents, datagram.destination).await.unwrap();
+                    }
                 }
                 Output::Event(Event::Connected) => self.connected = true,
                 Output::Event(Event::KeyframeRequest(_)) => self.requests += 1,
@@ -215,6 +234,33 @@ async fn what_a_publisher_sends_arrives_whole_and_in_order() {
     }
     let together = (picture[20].pts - sound[20 - first as usize].pts).nanos() / 1_000_000;
     assert!(together.abs() < 100, "what was sent together lies together: {together} ms");
+    server.shutdown.cancel();
+}
+
+#[tokio::test]
+async fn packets_that_are_lost_are_sent_again() {
+    let mut server = Server::start().await;
+    let mut peer = Peer::publish(&server).await;
+    peer.lost = 23;
+    let mut source = server.sources.recv().await.unwrap();
+    let mut picture = Vec::new();
+    let enough = async {
+        while picture.len() < 100 {
+            tokio::select! {
+                event = media(&mut source) => if let MediaEvent::Video(packet) = event {
+                    picture.push(packet);
+                },
+                alive = peer.step() => assert!(alive),
+            }
+        }
+    };
+    tokio::time::timeout(SOON, enough).await.expect("a picture");
+    // The very first packets may be lost before there is anybody to miss them.
+    let first = picture.iter().find(|packet| packet.keyframe).map(|packet| packet.data[10]).unwrap();
+    for (number, packet) in picture.iter().enumerate() {
+        assert!(packet.data == Peer::frames(u64::from(first) + number as u64)[1], "picture {number} from {first}");
+    }
+    assert!(peer.packets > 300, "of which a dozen were lost: {}", peer.packets);
     server.shutdown.cancel();
 }
 

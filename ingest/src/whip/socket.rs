@@ -22,6 +22,8 @@ const DATAGRAM: usize = 2048;
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Before the socket is read again after an error, which it tells at once again otherwise.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Addresses of this machine that are told; a publisher tries each.
+const CANDIDATES: usize = 16;
 /// Addresses that one session is known by: as many as a publisher's machine may try at a time.
 const ADDRESSES: usize = 16;
 /// The first byte of STUN is below this (RFC 7983).
@@ -78,6 +80,9 @@ impl Socket {
     /// The addresses that publishers may reach this port at.
     pub(super) fn candidates(&self, public: &[IpAddr]) -> Result<Vec<SocketAddr>> {
         let at = |ip| SocketAddr::new(ip, self.address.port());
+        if let Some(ip) = public.iter().find(|ip| ip.is_unspecified() || ip.is_multicast()) {
+            return Err(Error::user(format!("webrtc.public_ips: {ip} is no address that a publisher could send to")));
+        }
         if !public.is_empty() {
             return Ok(public.iter().copied().map(at).collect());
         }
@@ -93,6 +98,7 @@ impl Socket {
         // Publishers try them in this order: this machine's own last.
         ips.sort_by_key(|ip| (ip.is_loopback(), *ip));
         ips.dedup();
+        ips.truncate(CANDIDATES);
         Ok(ips.into_iter().map(at).collect())
     }
 

@@ -42,7 +42,8 @@ impl Patient {
         Ok(patient
             .with("CREST_DATA_DIR", data)
             .with("CREST_HTTP__LISTEN", "127.0.0.1:0")
-            .with("CREST_RTMP__LISTEN", "127.0.0.1:0"))
+            .with("CREST_RTMP__LISTEN", "127.0.0.1:0")
+            .with("CREST_WEBRTC__LISTEN", "127.0.0.1:0"))
     }
 
     /// A folder of its own.
