@@ -9,6 +9,7 @@ use crate::rtmp::flv::{TagKind, TagParser};
 use crate::timeline::{Timeline, Track, Unwrap};
 
 pub use crate::rtmp::fuzzing::{chunks, commands};
+pub use crate::whip::fuzzing::frames;
 
 /// The largest tag body in these runs.
 const BODY: usize = 4096;
@@ -165,5 +166,6 @@ mod tests {
         replay("rtmp_commands", super::commands);
         replay("flv_tags", super::tags);
         replay("timeline", super::timeline);
+        replay("whip_frames", super::frames);
     }
 }

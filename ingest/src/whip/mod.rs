@@ -5,6 +5,8 @@
 
 mod clock;
 mod endpoint;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod h264;
 mod offer;
 mod problem;
