@@ -125,7 +125,8 @@ impl Peer {
         let keyframe = [0x10, 2, 0, 0x9d, 1, 0x2a, 160, 0, 90, 0];
         let between = [0x11; 10];
         // Several packets long.
-        let picture = [if number % 50 == 0 { keyframe } else { between }.to_vec(), vec![number as u8; 3000]].concat();
+        let picture =
+            [if number.is_multiple_of(50) { keyframe } else { between }.to_vec(), vec![number as u8; 3000]].concat();
         [vec![0xfc, number as u8], picture]
     }
 
@@ -137,7 +138,7 @@ impl Peer {
                 Output::Transmit(datagram) => {
                     let media = datagram.contents[0] >= 128;
                     self.packets += u32::from(media);
-                    if !(media && self.lost > 0 && self.packets % self.lost == 0) {
+                    if !(media && self.packets.is_multiple_of(self.lost)) {
                         self.socket.send_to(&datagram.contents, datagram.destination).await.unwrap();
                     }
                 }
@@ -221,7 +222,7 @@ async fn what_a_publisher_sends_arrives_whole_and_in_order() {
     tokio::time::timeout(SOON, enough).await.expect("media, and requests for keyframes");
     for (number, packet) in picture.iter().enumerate() {
         assert!(packet.data == Peer::frames(number as u64)[1], "picture {number}");
-        assert_eq!(packet.keyframe, number % 50 == 0);
+        assert_eq!(packet.keyframe, number.is_multiple_of(50));
     }
     // Sound may begin a little later.
     let first = u64::from(sound[0].data[1]);
