@@ -69,6 +69,25 @@ def commands():
     return [(3, 20, connect), (3, 20, publish), (4, 18, meta), (3, 17, b"\0" + publish), (3, 20, strict)]
 
 
+def whip_frames(avcc, length, units):
+    """The same pictures as WebRTC has them, with sound and reports in between."""
+    start = b"\0\0\0\1"
+    second = int.from_bytes(avcc[9 + length : 11 + length], "big")
+    sets = start + avcc[8 : 8 + length] + start + avcc[11 + length : 11 + length + second]
+    frame = lambda kind, step, body: struct.pack(">BBH", kind, step, len(body)) + body
+    frames = b""
+    for at, unit in enumerate(units):
+        nals, rest = b"", unit[5:]
+        while rest:
+            size = int.from_bytes(rest[:4], "big")
+            # What the encoder says of itself takes more room than the pictures.
+            nals += start + rest[4 : 4 + size] if rest[4] & 31 != 6 else b""
+            rest = rest[4 + size :]
+        frames += frame(4 if at == 2 else 0, 33, (sets if at == 0 else b"") + nals[:800])
+        frames += frame(6 if at == 2 else 2, 0, bytes([0xFC, at]))
+    return frames + frame(1, 33, bytes([0x10, 2, 0, 0x9D, 1, 0x2A, 160, 0, 90, 0])) + frame(1, 33, b"\x11\x02")
+
+
 def media_seeds():
     for name, options in ENCODERS.items():
         tags = [tag for tag in flv_tags(ffmpeg(options, "flv")) if tag[0] in (8, 9)]
@@ -88,6 +107,7 @@ def media_seeds():
         avcc, asc = video[0][5:], audio[0][2:]
         length = int.from_bytes(avcc[6:8], "big")
         seed("sps", name, avcc[8 : 8 + length])
+        seed("whip_frames", name, whip_frames(avcc, length, video[1:5]))
         seed("decoder_config", name, b"\0" + avcc)
         seed("decoder_config", name + "-sound", b"\1" + struct.pack(">IH", 44100, 2) + asc)
         for at, body in enumerate(video[1:4]):

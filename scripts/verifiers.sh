@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Standard Webhooks verifiers of PyPI and npm, in the pinned versions, into the folder
-# named. Does nothing where they are there already.
+# Installs what tests need of PyPI and npm, in the pinned versions, into the folder named: the Standard Webhooks
+# verifiers, and what drives Chromium. Does nothing where they are there already.
 set -euo pipefail
 pins="$(cd "$(dirname "$0")/../tests/it/verify" && pwd)"
 folder=${1:?the folder to install into}
@@ -9,10 +9,11 @@ mkdir -p "$folder"
 stamp=$(cat "$pins/requirements.txt" "$pins/package-lock.json" | sha256sum | cut -d' ' -f1)
 [[ -x $folder/venv/bin/python && $(cat "$folder/stamp" 2>/dev/null || true) == "$stamp" ]] && exit 0
 
-echo "setup: installing the webhook verifiers of PyPI and npm into $folder"
+echo "setup: installing the webhook verifiers of PyPI and npm, and playwright-core, into $folder"
 rm -rf "$folder/stamp" "$folder/venv" "$folder/node_modules"
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check -r "$pins/requirements.txt"
 cp "$pins/package.json" "$pins/package-lock.json" "$folder/"
-(cd "$folder" && npm ci --no-audit --no-fund --loglevel=error)
+# Chromium is the system's.
+(cd "$folder" && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund --loglevel=error)
 echo "$stamp" >"$folder/stamp"

@@ -40,6 +40,7 @@ impl Crest {
             .env("CREST_HTTP__LISTEN", "127.0.0.1:0")
             .env("CREST_RTMP__LISTEN", "127.0.0.1:0")
             .env("CREST_SRT__LISTEN", "127.0.0.1:0")
+            .env("CREST_WEBRTC__LISTEN", "127.0.0.1:0")
             .env("CREST_WEBHOOKS__ALLOW_PRIVATE", "true")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -52,7 +52,6 @@ codes! {
     RangeNotSatisfiable "range_not_satisfiable" RANGE_NOT_SATISFIABLE "The file does not have these bytes";
     InvalidBody "invalid_body" UNPROCESSABLE_ENTITY "The body is JSON but not what is expected here";
     InvalidRequest "invalid_request" UNPROCESSABLE_ENTITY "The request asks for something that cannot be";
-    SourceNotSupported "source_not_supported" UNPROCESSABLE_ENTITY "This version cannot take streams from there";
     NotSupportedYet "not_supported_yet" UNPROCESSABLE_ENTITY "This version cannot do that yet";
     ChatNotConfigured "chat_not_configured" UNPROCESSABLE_ENTITY "This server cannot follow chats there";
     InvalidUrl "invalid_url" UNPROCESSABLE_ENTITY "The address cannot be used";

@@ -60,8 +60,8 @@ pub struct NewStream {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// `rtmp` and `srt` are pushed, `url` is pulled: an HLS playlist, an RTSP address, a file or MPEG-TS over HTTP, a page
-    /// on Twitch or YouTube.
+    /// `rtmp`, `srt` and `whip` are pushed, `url` is pulled: an HLS playlist, an RTSP address, a file or MPEG-TS over
+    /// HTTP, a page on Twitch or YouTube.
     #[schema(value_type = names::SourceKindName)]
     kind: SourceKind,
     /// The address it is pulled from, for `url`.
@@ -106,7 +106,8 @@ pub struct Ingest {
     rtmp_url: Option<String>,
     /// The secret that the publisher presents: `Stream Key` in OBS, `streamid` of SRT.
     stream_key: String,
-    /// Not available in this version.
+    /// The WHIP endpoint; the stream key is the bearer token. Null for streams that arrive otherwise.
+    #[schema(example = "https://crest.example/whip")]
     whip_url: Option<String>,
     /// All of the address, with the stream key: `Server` in OBS. Where the server has a passphrase, `&passphrase=` and
     /// the passphrase are to be added. Null for streams of another kind, and while no process takes feeds.
@@ -224,15 +225,12 @@ fn no_ingest() -> Problem {
 /// The address that a stream is pulled from, where it is one that is pulled.
 fn source_url(source: &Source) -> Result<Option<String>, Problem> {
     match (source.kind, source.url.as_deref()) {
-        (SourceKind::Rtmp | SourceKind::Srt, None) => Ok(None),
+        (SourceKind::Rtmp | SourceKind::Srt | SourceKind::Whip, None) => Ok(None),
         (SourceKind::Url, Some(url)) => address(url).map(Some),
         (SourceKind::Url, None) => Err(Problem::new(
             Code::InvalidRequest,
             "source.url: a stream of kind 'url' is pulled from there; give its address.",
         )),
-        (SourceKind::Whip, _) => {
-            Err(Problem::new(Code::SourceNotSupported, "source.kind: this version does not take 'whip'; it comes later."))
-        }
         (_, Some(_)) => {
             Err(Problem::new(Code::InvalidRequest, "source.url: this stream is pushed, not pulled; leave it out."))
         }

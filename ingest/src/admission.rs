@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::lifecycle::{Command, Ending, Life, Shared};
-use crate::publish::{Publication, Publishers, Refusal, publication};
+use crate::publish::{Grounds, Publication, Publishers, Refusal, publication};
 use crate::pull::Pulls;
 use crate::recent::Recent;
 use crate::registry::{Claim, Registry};
@@ -92,7 +92,7 @@ impl Admission {
     /// Admits what this process pulls for a stream.
     pub(crate) async fn admit_pulled(&self, stream: &Stream) -> Result<Publication, Refusal> {
         let now = self.shared.store.stream(&stream.organization_id, &stream.id).await.map_err(unavailable)?;
-        let gone = || Refusal { reason: "there is no such stream any more".to_owned(), stream: None };
+        let gone = || refusal(Grounds::Stream, "there is no such stream any more", None);
         self.admit_to(now.ok_or_else(gone)?).await
     }
 
@@ -162,39 +162,47 @@ impl Admission {
 impl Publishers for Admission {
     async fn admit(&self, key: &str, kind: SourceKind) -> Result<Publication, Refusal> {
         if self.shared.shutdown.is_cancelled() {
-            return Err(refusal("the server is stopping; try again in a moment", None));
+            return Err(refusal(Grounds::Server, "the server is stopping; try again in a moment", None));
         }
         let Some(stream) = self.shared.store.stream_of_key(key).await.map_err(unavailable)? else {
-            return Err(refusal("unknown stream key; copy it again from where the stream was created", None));
+            return Err(refusal(
+                Grounds::Key,
+                "unknown stream key; copy it again from where the stream was created",
+                None,
+            ));
         };
         if stream.source != kind {
             let reason = "this stream's source is another protocol; create one for this protocol";
-            return Err(refusal(reason, Some(stream.id)));
+            return Err(refusal(Grounds::Stream, reason, Some(stream.id)));
         }
         self.admit_to(stream).await
     }
 }
 
-fn refusal(reason: &str, stream: Option<StreamId>) -> Refusal {
-    Refusal { reason: reason.to_owned(), stream }
+fn refusal(grounds: Grounds, reason: &str, stream: Option<StreamId>) -> Refusal {
+    Refusal { reason: reason.to_owned(), stream, grounds }
 }
 
 fn unavailable(error: Error) -> Refusal {
     tracing::error!(%error, "a publisher could not be looked up");
-    refusal("the server cannot look up stream keys at the moment; try again", None)
+    refusal(Grounds::Server, "the server cannot look up stream keys at the moment; try again", None)
 }
 
 impl Admission {
     /// Admits whoever may feed the stream, if it may be fed.
     async fn admit_to(&self, stream: Stream) -> Result<Publication, Refusal> {
         let id = stream.id.clone();
-        let refuse = |reason: &str| Err(refusal(reason, Some(id.clone())));
+        let refuse = |reason: &str| Err(refusal(Grounds::Stream, reason, Some(id.clone())));
         if stream.state.is_over() {
             return refuse("this stream is over; create a new one");
         }
         // A stream that has begun may come back.
         if stream.state == StreamState::Created && self.shared.space.room() != Room::Ample {
-            return refuse("the server's disk is full and it takes no new streams; try again once there is room");
+            return Err(refusal(
+                Grounds::Server,
+                "the server's disk is full and it takes no new streams; try again once there is room",
+                Some(id),
+            ));
         }
         if self.asked.knows(&id) {
             return refuse("this stream is ending; create a new one");

@@ -3,7 +3,7 @@
 use bytesize::ByteSize;
 use crest_core::units::Span;
 use serde::Deserialize;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// How feeds are run.
@@ -100,6 +100,48 @@ impl Default for SrtConfig {
             max_connections: 128,
             handshake: Span::secs(10),
             idle: Span::secs(15),
+        }
+    }
+}
+
+/// WebRTC publishers, which WHIP lets in on the HTTP port.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebRtcConfig {
+    /// The UDP address that the media of all sessions arrives at; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Where publishers reach this machine, behind NAT or with several addresses: they are told these, on the port
+    /// of `listen`, in place of the addresses that the machine has itself.
+    pub public_ips: Vec<IpAddr>,
+    /// What publishers are told to send their offers to, where that is not this process's own HTTP address:
+    /// `https://live.example/whip`.
+    pub public_url: Option<String>,
+    /// Sessions at a time; more are refused.
+    pub max_sessions: usize,
+    /// The largest offer that is read.
+    pub max_offer: ByteSize,
+    /// A publisher that sends no media for this long is taken for gone; so is one that does not connect.
+    pub idle: Span,
+    /// How long a packet that is missing is waited for, before what follows goes on without it.
+    pub jitter: Span,
+    /// How often a keyframe is asked for. Browsers send none otherwise; a clip can begin at a keyframe only.
+    pub keyframe_interval: Span,
+    /// Datagrams of one session that may wait while its feed is busy; those above it are dropped.
+    pub queue: usize,
+}
+
+impl Default for WebRtcConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8189)),
+            public_ips: Vec::new(),
+            public_url: None,
+            max_sessions: 256,
+            max_offer: ByteSize::kib(64),
+            idle: Span::secs(15),
+            jitter: Span::secs(1),
+            keyframe_interval: Span::secs(2),
+            queue: 2048,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::timeline::{Timeline, Track, Unwrap};
 
 pub use crate::chat::fuzzing::{irc_lines, youtube_items};
 pub use crate::rtmp::fuzzing::{chunks, commands};
+pub use crate::whip::fuzzing::frames;
 
 /// The largest tag body in these runs.
 const BODY: usize = 4096;
@@ -204,5 +205,6 @@ mod tests {
         replay("timeline", super::timeline);
         replay("irc_lines", super::irc_lines);
         replay("youtube_items", super::youtube_items);
+        replay("whip_frames", super::frames);
     }
 }

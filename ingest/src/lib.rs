@@ -28,9 +28,10 @@ mod steer;
 pub mod timeline;
 mod upload;
 mod watch;
+pub mod whip;
 
 pub use chat::{ChatConfig, TwitchConfig, YoutubeConfig};
-pub use config::{IngestConfig, Passphrase, RetentionConfig, RtmpConfig, SrtConfig};
+pub use config::{IngestConfig, Passphrase, RetentionConfig, RtmpConfig, SrtConfig, WebRtcConfig};
 pub use pull::{PullConfig, ResolverConfig};
 pub use sampler::Sampler;
 pub use space::{Limits, Reserve, Volume};
@@ -65,6 +66,7 @@ use crate::rtmp::RtmpServer;
 use crate::steer::Steering;
 use crate::srt::SrtServer;
 use crate::upload::{Uploads, Way};
+use crate::whip::WhipServer;
 
 /// How long a stream that another process took over is not taken back while that one feeds it.
 const FOLLOWED: Duration = Duration::from_secs(30);
@@ -100,6 +102,10 @@ pub struct IngestParts {
     pub pull: PullConfig,
     /// The SRT listener.
     pub srt: SrtConfig,
+    /// The WebRTC listener.
+    pub webrtc: WebRtcConfig,
+    /// Where this process's HTTP port is reached: `http://host:port`.
+    pub http_url: String,
     /// How long stored media is kept.
     pub retention: RetentionConfig,
     /// Media kept around a highlight whose clip is not cut yet, beside what retention keeps anyway: the
@@ -113,6 +119,7 @@ pub struct IngestParts {
 pub struct Ingest {
     rtmp_address: SocketAddr,
     srt_address: SocketAddr,
+    routes: axum::Router,
     steering: Arc<Steering>,
     tasks: TaskTracker,
 }
@@ -124,6 +131,7 @@ impl Ingest {
         let rtmp = RtmpServer::bind(parts.rtmp).await?;
         let encrypted = parts.srt.passphrase.is_some();
         let srt = SrtServer::bind(parts.srt)?;
+        let whip = WhipServer::bind(parts.webrtc).await?;
         let tasks = TaskTracker::new();
         let (store, bus) = (Arc::clone(&parts.store), Arc::clone(&parts.bus));
         let chats = Chats::new(store, bus, parts.chat, tasks.clone(), shutdown.clone())?;
@@ -171,7 +179,8 @@ impl Ingest {
             shutdown: shutdown.clone(),
         });
         let (rtmp_address, srt_address) = (rtmp.address(), srt.address());
-        let addresses = Addresses { rtmp: Some(rtmp.url()), srt: Some(srt.url()), ..Addresses::default() };
+        let whip_url = whip.url(&parts.http_url);
+        let addresses = Addresses { rtmp: Some(rtmp.url()), srt: Some(srt.url()), whip: Some(whip_url) };
         let admission = Arc::new(Admission::new(shared, tasks.clone()));
         while let Err(error) = admission.recover().await {
             pause(error, patient).await?;
@@ -188,13 +197,14 @@ impl Ingest {
         tracing::info!(address = %rtmp_address, "RTMP publishers are accepted");
         tracing::info!(address = %srt_address, encrypted, "SRT publishers are accepted");
         let publishers: Arc<dyn Publishers> = admission.clone();
+        let routes = whip.serve(Arc::clone(&publishers), tasks.clone(), shutdown.clone());
         tasks.spawn(Box::new(rtmp).run(Arc::clone(&publishers), shutdown.clone()));
         tasks.spawn(Box::new(srt).run(publishers, shutdown.clone()));
         tasks.spawn(reserve.run(shutdown.clone()));
         tasks.spawn(retention.run(shutdown.clone()));
         tasks.spawn(recovery.run(shutdown));
         let steering = Arc::new(Steering { admission, pulls, addresses });
-        Ok(Self { rtmp_address, srt_address, steering, tasks })
+        Ok(Self { rtmp_address, srt_address, routes, steering, tasks })
     }
 
     /// Where RTMP publishers are accepted.
@@ -205,6 +215,11 @@ impl Ingest {
     /// Where SRT publishers are accepted.
     pub fn srt_address(&self) -> SocketAddr {
         self.srt_address
+    }
+
+    /// What this process has to serve over HTTP for its publishers: the WHIP endpoint.
+    pub fn routes(&self) -> axum::Router {
+        self.routes.clone()
     }
 
     /// What the API asks of this role.

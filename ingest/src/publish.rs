@@ -43,6 +43,19 @@ pub struct Refusal {
     pub reason: String,
     /// The stream of its key, if there is one.
     pub stream: Option<StreamId>,
+    /// What it lies with, for protocols that have a number for it.
+    pub grounds: Grounds,
+}
+
+/// What a refusal lies with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grounds {
+    /// There is no stream with this key.
+    Key,
+    /// The stream, as it is now.
+    Stream,
+    /// The server; the same key may be admitted in a moment.
+    Server,
 }
 
 /// What travels from a publisher to its feed.

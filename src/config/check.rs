@@ -27,6 +27,11 @@ pub fn bounds(config: &Config) -> Result<(), Usage> {
         ("pull.resolve_timeout", config.pull.resolve_timeout.0.as_millis()),
         ("srt.max_connections", config.srt.max_connections as u128),
         ("srt.idle", config.srt.idle.0.as_millis()),
+        ("webrtc.max_sessions", config.webrtc.max_sessions as u128),
+        ("webrtc.max_offer", u128::from(config.webrtc.max_offer.as_u64())),
+        ("webrtc.idle", config.webrtc.idle.0.as_millis()),
+        ("webrtc.keyframe_interval", config.webrtc.keyframe_interval.0.as_millis()),
+        ("webrtc.queue", config.webrtc.queue as u128),
         ("http.max_connections", config.http.max_connections as u128),
         ("http.idle", config.http.idle.0.as_millis()),
         ("log.causes", config.log.causes as u128),
@@ -61,6 +66,7 @@ pub fn bounds(config: &Config) -> Result<(), Usage> {
     };
     url("http.public_url", &config.http.public_url, ["http://", "https://"])?;
     url("rtmp.public_url", &config.rtmp.public_url, ["rtmp://", "rtmps://"])?;
+    url("webrtc.public_url", &config.webrtc.public_url, ["http://", "https://"])?;
     url("srt.public_url", &config.srt.public_url, ["srt://", "srt://"])?;
     match &config.srt.passphrase {
         Some(passphrase) if !(10..=79).contains(&passphrase.0.len()) => {

@@ -54,8 +54,8 @@ pub struct Config {
     pub storage: crest_store::objects::StorageConfig,
     /// SRT publishers.
     pub srt: crest_ingest::SrtConfig,
-    /// WHIP publishers; not in this version.
-    pub webrtc: Reserved,
+    /// WebRTC publishers, over WHIP.
+    pub webrtc: crest_ingest::WebRtcConfig,
     /// Set from `CREST_DATA_DIR`.
     #[serde(skip)]
     pub data_dir: PathBuf,
@@ -64,22 +64,10 @@ pub struct Config {
     pub bootstrap_key: Option<String>,
 }
 
-/// Keys that later versions use. Setting them is no error, so that one configuration fits both; what
-/// they ask for is named at start as not available.
-#[derive(Debug, Clone, Deserialize, Default)]
-#[serde(default, deny_unknown_fields)]
-pub struct Reserved {
-    /// Where to listen.
-    pub listen: Option<SocketAddr>,
-}
-
 impl Config {
     /// The keys that are set and have no effect in this version, or with the others as they are.
     pub fn without_effect(&self) -> Vec<&'static str> {
-        let keys = [
-            ("webrtc.listen", self.webrtc.listen.is_some()),
-            ("bus.brokers", self.bus.kind == BusKind::Embedded && !self.bus.brokers.is_empty()),
-        ];
+        let keys = [("bus.brokers", self.bus.kind == BusKind::Embedded && !self.bus.brokers.is_empty())];
         keys.into_iter().filter_map(|(key, set)| set.then_some(key)).collect()
     }
 }

@@ -68,6 +68,7 @@ impl Process {
             .env("CREST_HTTP__LISTEN", "127.0.0.1:0")
             .env("CREST_RTMP__LISTEN", "127.0.0.1:0")
             .env("CREST_SRT__LISTEN", "127.0.0.1:0")
+            .env("CREST_WEBRTC__LISTEN", "127.0.0.1:0")
             .env("CREST_WEBHOOKS__ALLOW_PRIVATE", "true")
             .env("CREST_LOG__FORMAT", "text")
             .envs(how.settings.iter().map(|(name, value)| (name, value)))

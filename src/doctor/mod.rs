@@ -128,6 +128,7 @@ async fn configured(config: &Config) -> Vec<Finding> {
     findings.push(rtmp);
     findings.extend(resolvers::resolvers(&config.pull.resolvers));
     findings.push(ports::port("srt-port", "srt.listen", config.srt.listen, Over::Udp, &running));
+    findings.push(ports::port("webrtc-port", "webrtc.listen", config.webrtc.listen, Over::Udp, &running));
     findings.push(limits::descriptors(crate::descriptors::needed(config)));
     findings.push(clock::clock(data_dir).await);
     findings

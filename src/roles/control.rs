@@ -104,6 +104,9 @@ impl FeedControl for Remote {
         if let Some(url) = &self.parts.config.srt.public_url {
             addresses.get_or_insert_default().srt = Some(url.trim_end_matches('/').to_owned());
         }
+        if let Some(url) = &self.parts.config.webrtc.public_url {
+            addresses.get_or_insert_default().whip = Some(url.trim_end_matches('/').to_owned());
+        }
         Ok(addresses)
     }
 

@@ -28,6 +28,8 @@ pub async fn start(parts: &Parts, reserve: Reserve) -> anyhow::Result<Ingest> {
         rtmp: config.rtmp.clone(),
         pull: config.pull.clone(),
         srt: config.srt.clone(),
+        webrtc: config.webrtc.clone(),
+        http_url: parts.http_url.clone(),
         retention: config.retention.clone(),
         clip_margin: config.clips.before.max(config.clips.after),
         reserve,

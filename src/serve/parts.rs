@@ -36,6 +36,8 @@ pub struct Parts {
     pub others: Option<Heard>,
     /// Builds addresses.
     pub links: Links,
+    /// Where this process's own HTTP port is reached.
+    pub http_url: String,
     /// How much room there is on the disk.
     pub space: Space,
     /// The roles of this process.

@@ -7,6 +7,7 @@ use crest_core::store::SharedStore;
 use crest_core::view::Links;
 use crest_ingest::Reserve;
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpListener;
@@ -59,6 +60,7 @@ pub(super) async fn start(config: Config, roles: Roles) -> anyhow::Result<Runnin
     let Buses { bus, entry, kafka } =
         parts::buses(&config, &roles, &data.instance, &database, &objects, &waiting).await?;
     let links = Links::new(config.http.public_url.clone().unwrap_or_else(|| format!("http://{address}")));
+    let http_url = own_url(&config, &roles, address);
     let space = reserve.as_ref().map(Reserve::space).unwrap_or_default();
     let several = config.bus.kind == BusKind::Kafka && config.database.url.is_some();
     let parts = Parts {
@@ -70,6 +72,7 @@ pub(super) async fn start(config: Config, roles: Roles) -> anyhow::Result<Runnin
         instance: data.instance.clone(),
         others: several.then(Heard::default),
         links,
+        http_url,
         space,
         roles,
         config: Arc::new(config),
@@ -139,7 +142,22 @@ async fn start_roles(
         true => roles::api::router(parts, feeds(parts, ingest.as_ref()), metrics, Arc::clone(ready)),
         false => roles::api::bare(parts, metrics, Arc::clone(ready)),
     };
+    let router = match &ingest {
+        Some(ingest) => router.merge(ingest.routes()),
+        None => router,
+    };
     Ok((ingest, router))
+}
+
+/// Where this process's own HTTP port is reached: `http.public_url` is that of the process that serves the API.
+fn own_url(config: &Config, roles: &Roles, mut address: SocketAddr) -> String {
+    if let (Some(url), true) = (&config.http.public_url, roles.has(Role::Api)) {
+        return url.clone();
+    }
+    if address.ip().is_unspecified() {
+        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    format!("http://{address}")
 }
 
 /// How the API steers feeds: where there may be other processes, through the bus.

@@ -20,7 +20,8 @@ fn serve(data: &Path) -> Command {
     command
         .env("CREST_HTTP__LISTEN", "127.0.0.1:0")
         .env("CREST_RTMP__LISTEN", "127.0.0.1:0")
-        .env("CREST_SRT__LISTEN", "127.0.0.1:0");
+        .env("CREST_SRT__LISTEN", "127.0.0.1:0")
+        .env("CREST_WEBRTC__LISTEN", "127.0.0.1:0");
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }

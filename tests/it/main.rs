@@ -1,4 +1,4 @@
-//! The whole system, through the real program and real peers: ffmpeg and GStreamer as publishers, the
+//! The whole system, through the real program and real peers: ffmpeg, GStreamer and Chromium as publishers, the
 //! Standard Webhooks packages of PyPI and npm as receivers.
 
 mod api;
@@ -45,3 +45,4 @@ mod stored;
 #[allow(dead_code, clippy::unwrap_used)]
 mod twitch;
 mod verifiers;
+mod whip;

@@ -97,6 +97,7 @@ impl Server {
             .env("CREST_HTTP__LISTEN", "127.0.0.1:0")
             .env("CREST_RTMP__LISTEN", "127.0.0.1:0")
             .env("CREST_SRT__LISTEN", "127.0.0.1:0")
+            .env("CREST_WEBRTC__LISTEN", "127.0.0.1:0")
             .env("CREST_WEBHOOKS__ALLOW_PRIVATE", "true")
             .envs(settings.iter().copied())
             .stdout(Stdio::piped())

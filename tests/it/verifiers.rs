@@ -43,7 +43,7 @@ pub async fn verdicts(secret: &str, requests: &[Received]) -> Result<Verdicts> {
         lines.push('\n');
     }
     let python = installed("CREST_VERIFY_PYTHON", "venv/bin/python")?;
-    let modules = installed("CREST_VERIFY_NODE_MODULES", "node_modules")?;
+    let modules = node_modules()?;
     let mut by_python = Command::new(python);
     by_python.arg(own_file("verify/verify.py"));
     let mut by_node = Command::new("node");
@@ -55,12 +55,17 @@ pub async fn verdicts(secret: &str, requests: &[Received]) -> Result<Verdicts> {
     })
 }
 
+/// Where the npm packages are that tests talk to.
+pub fn node_modules() -> Result<PathBuf> {
+    installed("CREST_VERIFY_NODE_MODULES", "node_modules")
+}
+
 fn installed(variable: &str, usual: &str) -> Result<PathBuf> {
     let path = match std::env::var_os(variable) {
         Some(path) => PathBuf::from(path),
         None => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/crest/verify").join(usual),
     };
-    ensure!(path.exists(), "the webhook verifiers of PyPI and npm are not at {}; {HOW}", path.display());
+    ensure!(path.exists(), "the packages of PyPI and npm that tests need are not at {}; {HOW}", path.display());
     Ok(path)
 }
 

@@ -33,10 +33,10 @@ async fn a_stream_says_where_to_publish_to() {
 #[tokio::test]
 async fn what_this_version_cannot_do_is_refused_by_name() {
     let world = World::new();
-    for kind in ["whip", "url"] {
+    for kind in ["rtmp", "srt", "whip"] {
         let body = json!({"name": "a", "source": {"kind": kind, "url": "https://a.test/"}});
-        let detail = world.post("/v1/streams", ALICE, body).await.refused(422, "source_not_supported");
-        assert!(detail.contains("'rtmp'"), "{detail}");
+        let detail = world.post("/v1/streams", ALICE, body).await.refused(422, "invalid_request");
+        assert!(detail.contains("source.url"), "{detail}");
     }
     for (field, value) in [("dimension_set_id", json!("ds_1")), ("forward", json!([]))] {
         let mut body = json!({"name": "a", "source": {"kind": "rtmp"}});

@@ -159,9 +159,9 @@ fn a_configuration_that_cannot_be_used_is_shown_and_is_wrong_usage() -> Result<(
             said.ok("gstreamer-libav", "avdec_h264").context("what does not depend on it is looked at")?;
             assert!(said.find("database").is_err(), "{said:?}");
         }
-        std::fs::write(&file, "[webrtc]\nlisten = \"127.0.0.1:0\"\n")?;
+        std::fs::write(&file, "[bus]\nbrokers = [\"a:9092\"]\n")?;
         let said = patient.ask_with(&["--config".as_ref(), file.as_os_str()]).await?;
-        said.note("configuration", "webrtc.listen is set", "crest.toml")?;
+        said.note("configuration", "bus.brokers is set", "crest.toml")?;
         let brokers = patient.with("CREST_BUS__BROKERS", "a:9092").ask().await?;
         brokers.note("configuration", "bus.brokers is set", "unset CREST_BUS__BROKERS")?;
         brokers.well()

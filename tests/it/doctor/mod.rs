@@ -43,7 +43,8 @@ impl Patient {
             .with("CREST_DATA_DIR", data)
             .with("CREST_HTTP__LISTEN", "127.0.0.1:0")
             .with("CREST_RTMP__LISTEN", "127.0.0.1:0")
-            .with("CREST_SRT__LISTEN", "127.0.0.1:0"))
+            .with("CREST_SRT__LISTEN", "127.0.0.1:0")
+            .with("CREST_WEBRTC__LISTEN", "127.0.0.1:0"))
     }
 
     /// A folder of its own.

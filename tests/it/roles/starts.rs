@@ -34,6 +34,7 @@ impl Starting {
             .env("CREST_HTTP__PUBLIC_URL", "http://crest.test")
             .env("CREST_RTMP__LISTEN", "127.0.0.1:0")
             .env("CREST_SRT__LISTEN", "127.0.0.1:0")
+            .env("CREST_WEBRTC__LISTEN", "127.0.0.1:0")
             .envs(settings.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

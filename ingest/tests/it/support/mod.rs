@@ -14,6 +14,7 @@ use crest_core::view::Links;
 use crest_core::{OrganizationId, StreamId, WallTime};
 use crest_ingest::{
     ChatConfig, Ingest, IngestConfig, IngestParts, PullConfig, Reserve, RetentionConfig, RtmpConfig, SrtConfig, Volume,
+    WebRtcConfig,
 };
 use crest_media::{KeyframePool, KeyframePoolConfig, SegmenterConfig};
 use crest_store::objects::{StorageConfig, open};
@@ -41,6 +42,7 @@ pub struct Settings {
     pub rtmp: RtmpConfig,
     pub pull: PullConfig,
     pub chat: ChatConfig,
+    pub webrtc: WebRtcConfig,
     pub retention: RetentionConfig,
     pub storage: StorageConfig,
     pub ingest: IngestConfig,
@@ -57,6 +59,7 @@ impl Default for Settings {
             rtmp: RtmpConfig { listen, ..RtmpConfig::default() },
             pull: PullConfig::default(),
             chat: ChatConfig::default(),
+            webrtc: WebRtcConfig { listen, ..WebRtcConfig::default() },
             retention: RetentionConfig {
                 free_space: bytesize::ByteSize(0),
                 ballast: bytesize::ByteSize(0),
@@ -106,6 +109,8 @@ impl Rig {
             rtmp: settings.rtmp,
             pull: settings.pull,
             srt: SrtConfig { listen: "127.0.0.1:0".parse().unwrap(), ..SrtConfig::default() },
+            webrtc: settings.webrtc,
+            http_url: "http://127.0.0.1:8080".to_owned(),
             reserve: Reserve::over(root.path(), &settings.retention, eyes).unwrap(),
             retention: settings.retention,
             clip_margin: Span::secs(2),
