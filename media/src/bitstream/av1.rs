@@ -249,6 +249,7 @@ fn colour(bits: &mut Bits<'_>, profile: u32) -> Option<u8> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -76,6 +76,7 @@ pub(crate) fn layout(record: &[u8]) -> Option<Layout<'_>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

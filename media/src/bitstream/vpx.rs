@@ -131,6 +131,7 @@ pub fn record(sent: &Bytes) -> Option<Bytes> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

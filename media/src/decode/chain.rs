@@ -27,7 +27,9 @@ struct Shared {
 pub(crate) fn element(name: &str) -> Result<gst::Element> {
     crate::init()?;
     gst::ElementFactory::make(name).build().map_err(|_| {
-        Error::outside(format!("the GStreamer element {name} is missing; install the base, good and libav plugins"))
+        Error::outside(format!(
+            "the GStreamer element {name} is missing; install the base, good, bad and libav plugins"
+        ))
     })
 }
 

@@ -44,13 +44,16 @@ fn sound(parser: &mut TagParser, timestamp: u32, parts: &[&[u8]]) -> Packet {
     }
 }
 
+/// How a codec is named, the codec, a record, and an access unit.
+type Case<'a> = (&'a [u8; 4], VideoCodec, &'a [u8], &'a [u8]);
+
 #[test]
 fn every_codec_has_its_configuration_and_its_packets() {
     let hvcc = hvcc();
     let nal = [0, 0, 0, 3, 0x26, 1, 0xaa];
     let obu = [0x32, 2, 0x10, 0];
     let frame = [0x82, 1, 2, 3];
-    let cases: [(&[u8; 4], VideoCodec, &[u8], &[u8]); 4] = [
+    let cases: [Case<'_>; 4] = [
         (b"hvc1", VideoCodec::H265, &hvcc, &nal),
         (b"av01", VideoCodec::Av1, &AV1C, &obu),
         (b"vp09", VideoCodec::Vp9, &VPCC, &frame),
