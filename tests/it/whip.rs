@@ -78,7 +78,7 @@ impl Browser {
         let mut child = Command::new("node")
             .arg(own_file("verify/whip.mjs"))
             .arg(node_modules()?)
-            .args([&stage.endpoint, &stage.key, "video"])
+            .args([&stage.endpoint, &stage.key, "audio,video"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
