@@ -9,6 +9,7 @@ mod feed;
 #[doc(hidden)]
 pub mod fuzzing;
 mod lifecycle;
+mod limits;
 mod opening;
 pub mod publish;
 pub mod pull;
@@ -28,6 +29,7 @@ mod upload;
 mod watch;
 
 pub use config::{IngestConfig, RetentionConfig, RtmpConfig};
+pub use limits::LimitsConfig;
 pub use pull::{PullConfig, ResolverConfig};
 pub use sampler::Sampler;
 pub use space::{Limits, Reserve, Volume};
@@ -52,6 +54,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::lifecycle::{AGAIN, Shared};
+use crate::limits::Ledger;
 use crate::publish::{PublishServer, Publishers};
 use crate::pull::Pulls;
 use crate::recent::Recent;
@@ -91,6 +94,8 @@ pub struct IngestParts {
     pub rtmp: RtmpConfig,
     /// How feeds are pulled.
     pub pull: PullConfig,
+    /// What feeds may take.
+    pub limits: LimitsConfig,
     /// How long stored media is kept.
     pub retention: RetentionConfig,
     /// Media kept around a highlight whose clip is not cut yet, beside what retention keeps anyway: the
@@ -149,6 +154,7 @@ impl Ingest {
             pool: parts.pool,
             segmenter: parts.segmenter,
             ingest: parts.ingest,
+            limits: Ledger::new(parts.limits),
             pull_patience: parts.pull.patience.0,
             space: reserve.space(),
             alone: parts.others.is_none(),

@@ -173,3 +173,7 @@ impl Unwrap {
 #[cfg(test)]
 #[path = "timeline_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "timeline_faults_tests.rs"]
+mod faults;

@@ -2,6 +2,7 @@
 
 mod atomic;
 pub mod clip;
+mod coded;
 pub mod decode;
 pub mod elements;
 pub mod file;
@@ -17,6 +18,7 @@ pub mod thumbnail;
 
 pub use atomic::remove_unfinished;
 pub use clip::{Cut, cut};
+pub use coded::{Announced, PictureHeaders};
 pub use decode::{AudioDecoder, KeyframeDecoder, KeyframePool, KeyframePoolConfig, Pcm};
 pub use file::FileReader;
 pub use noise::log_through_tracing;

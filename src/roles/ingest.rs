@@ -26,6 +26,7 @@ pub async fn start(parts: &Parts, reserve: Reserve) -> anyhow::Result<Ingest> {
         ingest: config.ingest.clone(),
         rtmp: config.rtmp.clone(),
         pull: config.pull.clone(),
+        limits: config.limits.clone(),
         retention: config.retention.clone(),
         clip_margin: config.clips.before.max(config.clips.after),
         reserve,

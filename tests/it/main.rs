@@ -18,6 +18,7 @@ mod harness;
 mod imports;
 mod kills;
 mod ledger;
+mod limits;
 mod listen;
 mod listening;
 mod logs;

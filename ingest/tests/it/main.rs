@@ -3,6 +3,7 @@
 
 mod door;
 mod feeds;
+mod limits;
 mod logs;
 mod room;
 mod support;

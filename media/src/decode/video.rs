@@ -10,7 +10,12 @@ use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
 use super::chain::{Chain, element, filter};
+use crate::coded::{Announced, PictureHeaders};
 use crate::mp4::entry;
+
+/// The largest picture that is decoded where nothing else is asked for, in coded pixels: 8K has 33 million, and
+/// needs some 50 MB a frame.
+pub(crate) const MAX_PIXELS: u64 = 40_000_000;
 
 /// What a decoder makes of a keyframe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +30,8 @@ pub(crate) enum Output {
 pub(crate) struct VideoDecoder {
     chain: Chain,
     h264: Option<H264>,
+    headers: PictureHeaders,
+    max_pixels: u64,
 }
 
 /// What must be known to start H.264 at a frame that does not reset the decoder.
@@ -37,7 +44,15 @@ struct H264 {
 
 impl VideoDecoder {
     pub(crate) fn new(config: &VideoConfig, output: Output) -> Result<Self> {
+        Self::of_at_most(MAX_PIXELS, config, output)
+    }
+
+    /// Like [`Self::new`], for coded pictures of at most so many pixels. What is larger is refused from its
+    /// headers: the decoder reserves memory for all of it before it sees that nothing is there.
+    pub(crate) fn of_at_most(max_pixels: u64, config: &VideoConfig, output: Output) -> Result<Self> {
         crate::init()?;
+        let headers = PictureHeaders::of(config);
+        admit(headers.announced(), max_pixels)?;
         let (name, media, format) = match config.codec {
             VideoCodec::H264 => ("avdec_h264", "video/x-h264", "avc"),
             VideoCodec::H265 => ("avdec_h265", "video/x-h265", "hvc1"),
@@ -89,7 +104,7 @@ impl VideoDecoder {
             length_size: config.record.get(4).map_or(4, |byte| usize::from(byte & 3) + 1),
             references: entry::h264(&config.record).map_or(4, |sps| sps.references as usize),
         });
-        Ok(Self { chain: Chain::new(&elements, &caps)?, h264 })
+        Ok(Self { chain: Chain::new(&elements, &caps)?, h264, headers, max_pixels })
     }
 
     /// The picture of one keyframe as packed RGB. Only for [`Output::Sample`].
@@ -122,6 +137,8 @@ impl VideoDecoder {
 
     /// A decoder releases a picture only when later ones arrive, or when it is drained.
     fn decode(&mut self, keyframe: &Bytes) -> Result<(gst::Buffer, Option<gst::Caps>)> {
+        // Parameter sets may come along with the picture, and count for it.
+        admit(self.headers.within(keyframe), self.max_pixels)?;
         self.chain.take();
         // Started at a recovery point instead of an IDR frame, libavcodec makes up as many frames as may be referred
         // to, and `avdec_h264` (1.22) gives it room for one frame per packet: each packet but the last fails.
@@ -133,6 +150,18 @@ impl VideoDecoder {
         self.chain.drain();
         let none = || self.chain.reason("the keyframe cannot be decoded; the feed is damaged here");
         self.chain.take().pop().ok_or_else(none)
+    }
+}
+
+/// Refuses what announces too large a picture, or what a decoder may read otherwise than it was read here.
+fn admit(announced: Announced, max_pixels: u64) -> Result<()> {
+    let refused = |reason: String| Err(Error { retryable: false, ..Error::outside(reason) });
+    match announced {
+        Announced::Size { width, height } if u64::from(width) * u64::from(height) > max_pixels => refused(format!(
+            "a picture of {width} x {height} is not decoded: it has more than {max_pixels} pixels (decoder.max_pixels)"
+        )),
+        Announced::Unreadable => refused("the picture's headers cannot be read; check the encoder's output".to_owned()),
+        Announced::Size { .. } | Announced::Nothing => Ok(()),
     }
 }
 

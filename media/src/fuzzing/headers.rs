@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use crest_core::codec::{AudioCodec, AudioConfig, VideoCodec, VideoConfig};
 
+use crate::coded::PictureHeaders;
 use crate::file::is_random_access;
 use crate::mp4::track::Tracks;
 use crate::mp4::{aac, entry, init, read, sps};
@@ -11,7 +12,10 @@ use crate::mp4::{aac, entry, init, read, sps};
 pub fn sps(data: &[u8]) {
     let Some(found) = sps::parse(data) else { return };
     let sane = 1..=16_384;
-    assert!(sane.contains(&found.size.0) && sane.contains(&found.size.1), "{found:?}");
+    if let Some((width, height)) = found.size {
+        assert!(sane.contains(&width) && sane.contains(&height), "{found:?}");
+        assert!(found.coded.0 >= width && found.coded.1 >= height, "{found:?}");
+    }
     assert!(found.references <= 16, "{found:?}");
     // What follows a set is not part of it.
     assert_eq!(sps::parse(&[data, &[0x80, 0, 0, 3]].concat()), Some(found));
@@ -38,6 +42,8 @@ pub fn decoder_config(data: &[u8]) {
 
 /// A configuration that is taken can be written, and comes back as one that is taken.
 fn video(config: VideoConfig) {
+    // Whatever a record and a picture announce is read within their bounds.
+    PictureHeaders::of(&config).within(&config.record);
     let config = entry::with_dimensions(config);
     let Ok(codec) = entry::video(&config) else { return };
     let Some(kept) = entry::video_config(&codec) else { panic!("an entry that is not read back") };

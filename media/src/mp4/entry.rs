@@ -15,9 +15,9 @@ const AUDIO_STREAM: u8 = 5;
 pub(crate) fn with_dimensions(mut config: VideoConfig) -> VideoConfig {
     if config.codec == VideoCodec::H264
         && (config.width == 0 || config.height == 0)
-        && let Some(sps) = h264(&config.record)
+        && let Some(size) = h264(&config.record).and_then(|sps| sps.size)
     {
-        (config.width, config.height) = sps.size;
+        (config.width, config.height) = size;
     }
     config
 }

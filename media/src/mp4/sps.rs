@@ -3,8 +3,10 @@
 /// The part of a parameter set that is of use here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sps {
-    /// Width and height in pixels, after cropping.
-    pub size: (u32, u32),
+    /// Width and height in pixels, after cropping; `None` where that is absurd.
+    pub size: Option<(u32, u32)>,
+    /// Width and height in pixels as they are coded: what decoding costs.
+    pub coded: (u32, u32),
     /// How many frames a frame may refer to.
     pub references: u32,
 }
@@ -13,7 +15,7 @@ pub(crate) struct Sps {
 pub(crate) fn parse(nal: &[u8]) -> Option<Sps> {
     // Parameter sets are tens of bytes; what is longer is not read to its end.
     let body: Vec<u8> = unescape(nal.get(1..)?.get(..nal.len().min(1024) - 1)?);
-    let mut bits = Bits { data: &body, at: 0 };
+    let mut bits = Bits::new(&body);
     let profile = bits.take(8)?;
     bits.take(16)?; // constraints, level
     bits.golomb()?; // id
@@ -75,14 +77,17 @@ pub(crate) fn parse(nal: &[u8]) -> Option<Sps> {
         _ => (1, 1),
     };
     let fields = 2 - u64::from(frames_only);
-    let width = (across * 16).checked_sub((crop[0] + crop[1]) * unit_x)?;
-    let height = (down * 16 * fields).checked_sub((crop[2] + crop[3]) * unit_y * fields)?;
+    let coded = (across * 16, down * 16 * fields);
+    let width = coded.0.checked_sub((crop[0] + crop[1]) * unit_x);
+    let height = coded.1.checked_sub((crop[2] + crop[3]) * unit_y * fields);
     let sane = |side: u64| (1..=16_384).contains(&side).then(|| u32::try_from(side).ok()).flatten();
-    (references <= 16).then_some(Sps { size: (sane(width)?, sane(height)?), references })
+    let size = width.and_then(sane).zip(height.and_then(sane));
+    let side = |side: u64| u32::try_from(side).unwrap_or(u32::MAX);
+    (references <= 16).then_some(Sps { size, coded: (side(coded.0), side(coded.1)), references })
 }
 
 /// Removes the bytes that keep start codes out of the payload.
-fn unescape(data: &[u8]) -> Vec<u8> {
+pub(crate) fn unescape(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len());
     let mut zeros = 0;
     for &byte in data {
@@ -96,13 +101,18 @@ fn unescape(data: &[u8]) -> Vec<u8> {
     out
 }
 
-struct Bits<'a> {
+/// Reads bits.
+pub(crate) struct Bits<'a> {
     data: &'a [u8],
     at: usize,
 }
 
-impl Bits<'_> {
-    fn take(&mut self, count: usize) -> Option<u32> {
+impl<'a> Bits<'a> {
+    pub(crate) fn new(data: &'a [u8]) -> Self {
+        Self { data, at: 0 }
+    }
+
+    pub(crate) fn take(&mut self, count: usize) -> Option<u32> {
         let mut value: u32 = 0;
         for _ in 0..count {
             let byte = self.data.get(self.at / 8)?;
@@ -113,7 +123,7 @@ impl Bits<'_> {
     }
 
     /// An unsigned Exp-Golomb number of at most 31 bits.
-    fn golomb(&mut self) -> Option<u32> {
+    pub(crate) fn golomb(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while self.take(1)? == 0 {
             zeros += 1;
@@ -167,7 +177,7 @@ mod tests {
     }
 
     fn dimensions(nal: &[u8]) -> Option<(u32, u32)> {
-        parse(nal).map(|sps| sps.size)
+        parse(nal).and_then(|sps| sps.size)
     }
 
     fn baseline(across: u32, down: u32, frames_only: bool, crop: Option<[u32; 4]>) -> Vec<u8> {

@@ -9,7 +9,9 @@ use crest_core::stream::{SourceKind, Stream, StreamState};
 use crest_core::units::Span;
 use crest_core::view::Links;
 use crest_core::{OrganizationId, StreamId, WallTime};
-use crest_ingest::{Ingest, IngestConfig, IngestParts, PullConfig, Reserve, RetentionConfig, RtmpConfig, Volume};
+use crest_ingest::{
+    Ingest, IngestConfig, IngestParts, LimitsConfig, PullConfig, Reserve, RetentionConfig, RtmpConfig, Volume,
+};
 use crest_media::{KeyframePool, KeyframePoolConfig, SegmenterConfig};
 use crest_store::objects::{StorageConfig, open};
 use std::process::Stdio;
@@ -35,6 +37,7 @@ pub struct Settings {
     pub reconnect: Span,
     pub rtmp: RtmpConfig,
     pub pull: PullConfig,
+    pub limits: LimitsConfig,
     pub retention: RetentionConfig,
     pub storage: StorageConfig,
     pub ingest: IngestConfig,
@@ -50,6 +53,7 @@ impl Default for Settings {
             reconnect: Span::secs(60),
             rtmp: RtmpConfig { listen, ..RtmpConfig::default() },
             pull: PullConfig::default(),
+            limits: LimitsConfig::default(),
             retention: RetentionConfig {
                 free_space: bytesize::ByteSize(0),
                 ballast: bytesize::ByteSize(0),
@@ -97,6 +101,7 @@ impl Rig {
             ingest: IngestConfig { reconnect: settings.reconnect, ..settings.ingest },
             rtmp: settings.rtmp,
             pull: settings.pull,
+            limits: settings.limits,
             reserve: Reserve::over(root.path(), &settings.retention, eyes).unwrap(),
             retention: settings.retention,
             clip_margin: Span::secs(2),
