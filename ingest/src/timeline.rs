@@ -175,5 +175,6 @@ impl Unwrap {
 mod tests;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 #[path = "timeline_faults_tests.rs"]
 mod faults;

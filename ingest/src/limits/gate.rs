@@ -120,5 +120,6 @@ impl Gate {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 #[path = "gate_tests.rs"]
 mod tests;

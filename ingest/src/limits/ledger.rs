@@ -54,10 +54,6 @@ impl Ledger {
         Arc::new(Self { config, books: Mutex::default() })
     }
 
-    pub(crate) fn config(&self) -> &LimitsConfig {
-        &self.config
-    }
-
     /// Lets in one more feed; `tenant` is `None` for the operator. Its rates are not known yet: it is refused
     /// where nothing is left of one.
     pub(crate) fn admit(self: &Arc<Self>, tenant: Option<&OrganizationId>) -> Result<Permit, Excess> {
@@ -177,5 +173,6 @@ impl Drop for Permit {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 #[path = "ledger_tests.rs"]
 mod tests;
