@@ -6,18 +6,20 @@ use crest_core::instance::{Heard, InstanceId};
 use crest_core::space::Room;
 use crest_core::store::SharedStore;
 use crest_core::stream::{SourceKind, Stream, StreamState};
-use crest_core::{Error, Fault, Result, StreamId};
+use crest_core::{Error, Fault, OrganizationId, Result, StreamId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OnceCell, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::lifecycle::{Command, Ending, Life, Shared};
+use crate::limits::{Excess, Permit};
 use crate::publish::{Grounds, Publication, Publishers, Refusal, publication};
 use crate::pull::Pulls;
 use crate::recent::Recent;
 use crate::registry::{Claim, Registry};
+use crate::states::now;
 use crate::watch::Watch;
 
 /// How long a stop that was asked for is remembered, where it is another process that has the stream.
@@ -30,11 +32,13 @@ pub(crate) struct Admission {
     /// Streams that were asked to be stopped.
     asked: Arc<Recent>,
     tasks: TaskTracker,
+    /// The operator's organization, once it is known: it stays the same.
+    operator: OnceCell<OrganizationId>,
 }
 
 impl Admission {
     pub(crate) fn new(shared: Arc<Shared>, tasks: TaskTracker) -> Self {
-        Self { shared, registry: Arc::default(), asked: Arc::new(Recent::new(ASKED)), tasks }
+        Self { shared, registry: Arc::default(), asked: Arc::new(Recent::new(ASKED)), tasks, operator: OnceCell::new() }
     }
 
     /// Takes over what an earlier process of this data directory left: its live streams are interrupted,
@@ -189,6 +193,27 @@ fn unavailable(error: Error) -> Refusal {
 }
 
 impl Admission {
+    /// A place for one more feed of this stream, unless a limit is reached.
+    async fn permit(&self, stream: &Stream) -> Result<Result<Permit, Excess>> {
+        let limits = &self.shared.limits;
+        if let Err(excess) = limits.may_return(&stream.id) {
+            return Ok(Err(excess));
+        }
+        let organization = &stream.organization_id;
+        let tenant = (!self.is_operator(organization).await?).then_some(organization);
+        Ok(limits.admit(tenant))
+    }
+
+    async fn is_operator(&self, organization: &OrganizationId) -> Result<bool> {
+        if self.operator.get().is_none()
+            && let Some(operator) = self.shared.store.bootstrap(None, now()).await?
+        {
+            // Another publisher may have been told at the same time, the same.
+            let _ = self.operator.set(operator.id);
+        }
+        Ok(self.operator.get() == Some(organization))
+    }
+
     /// Admits whoever may feed the stream, if it may be fed.
     async fn admit_to(&self, stream: Stream) -> Result<Publication, Refusal> {
         let id = stream.id.clone();
@@ -211,13 +236,24 @@ impl Admission {
         if stream.state == StreamState::Live && self.is_elsewhere(&stream) && self.shared.followed.knows(&id) {
             return refuse("this stream is being fed through another server; stop the other publisher first");
         }
+        if self.registry.is_fed(&id) {
+            return refuse("this stream is being fed already; stop the other publisher first");
+        }
+        let permit = match self.permit(&stream).await.map_err(unavailable)? {
+            Ok(permit) => permit,
+            Err(excess) => {
+                excess.count();
+                self.shared.explain(&id, &excess.reason).await;
+                return refuse(&excess.reason);
+            }
+        };
         let inbox = self.task(stream).await.map_err(unavailable)?;
         match self.registry.claim(&id) {
             Claim::Granted => {}
             Claim::Fed => return refuse("this stream is being fed already; stop the other publisher first"),
             Claim::Closing => return refuse("this stream is ending; try again, or create a new one"),
         }
-        let (publication, source) = publication(id.clone());
+        let (publication, source) = publication(id.clone(), permit);
         if inbox.try_send(Command::Publish(source)).is_err() {
             self.registry.departed(&id);
             return refuse("this stream is ending");

@@ -10,6 +10,7 @@ mod feed;
 #[doc(hidden)]
 pub mod fuzzing;
 mod lifecycle;
+mod limits;
 mod opening;
 pub mod publish;
 pub mod pull;
@@ -32,6 +33,7 @@ pub mod whip;
 
 pub use chat::{ChatConfig, TwitchConfig, YoutubeConfig};
 pub use config::{IngestConfig, Passphrase, RetentionConfig, RtmpConfig, SrtConfig, WebRtcConfig};
+pub use limits::LimitsConfig;
 pub use pull::{PullConfig, ResolverConfig};
 pub use sampler::Sampler;
 pub use space::{Limits, Reserve, Volume};
@@ -57,14 +59,15 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::chat::Chats;
 use crate::lifecycle::{AGAIN, Shared};
+use crate::limits::Ledger;
 use crate::publish::{PublishServer, Publishers};
 use crate::pull::Pulls;
 use crate::recent::Recent;
 use crate::recovery::Recovery;
 use crate::retention::Retention;
 use crate::rtmp::RtmpServer;
-use crate::steer::Steering;
 use crate::srt::SrtServer;
+use crate::steer::Steering;
 use crate::upload::{Uploads, Way};
 use crate::whip::WhipServer;
 
@@ -106,6 +109,8 @@ pub struct IngestParts {
     pub webrtc: WebRtcConfig,
     /// Where this process's HTTP port is reached: `http://host:port`.
     pub http_url: String,
+    /// What feeds may take.
+    pub limits: LimitsConfig,
     /// How long stored media is kept.
     pub retention: RetentionConfig,
     /// Media kept around a highlight whose clip is not cut yet, beside what retention keeps anyway: the
@@ -171,6 +176,7 @@ impl Ingest {
             pool: parts.pool,
             segmenter: parts.segmenter,
             ingest: parts.ingest,
+            limits: Ledger::new(parts.limits),
             pull_patience: parts.pull.patience.0,
             chats,
             space: reserve.space(),

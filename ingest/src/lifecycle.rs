@@ -21,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 use crate::chat::{Chats, Following};
 use crate::config::IngestConfig;
 use crate::feed::{Feed, Opening, SessionMedia};
+use crate::limits::{Excess, Ledger};
 use crate::publish::{Delivery, Source};
 use crate::recent::Recent;
 use crate::registry::Registry;
-use crate::states::Steps;
+use crate::states::{Steps, now};
 use crate::upload::Uploads;
 
 /// Pause before what could not be kept is tried again.
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) pool: KeyframePool,
     pub(crate) segmenter: SegmenterConfig,
     pub(crate) ingest: IngestConfig,
+    pub(crate) limits: Arc<Ledger>,
     /// How long a source that is pulled may be away.
     pub(crate) pull_patience: Duration,
     pub(crate) chats: Arc<Chats>,
@@ -65,6 +67,13 @@ impl Shared {
         match stream.source {
             SourceKind::Url => self.pull_patience,
             SourceKind::Rtmp | SourceKind::Whip | SourceKind::Srt => self.ingest.reconnect.0,
+        }
+    }
+
+    /// Says why a stream is not fed, where people look for it.
+    pub(crate) async fn explain(&self, stream_id: &StreamId, reason: &str) {
+        if let Err(error) = self.store.explain_stream(stream_id, reason, now()).await {
+            tracing::warn!(%stream_id, %error, "the stream does not say why it waits");
         }
     }
 
@@ -264,6 +273,9 @@ impl Life {
                 }
                 Delivery::Gone(reason) => break Departure::Gone(reason),
             };
+            if let Err(excess) = source.gate().pass(&event, Instant::now().into_std()) {
+                break self.cut_off(excess, feed.is_some()).await;
+            }
             match (feed.as_mut(), event) {
                 (Some(feed), event) => feed.take(event).await,
                 (None, MediaEvent::VideoConfig(config)) => opening.video = Some(config),
@@ -287,6 +299,18 @@ impl Life {
             self.latest = Latest::Ours(Box::new(feed.finish().await));
         }
         departure
+    }
+
+    /// A feed takes more than it may. Its reason stands with the stream whether it had begun or not.
+    async fn cut_off(&self, excess: Excess, begun: bool) -> Departure {
+        excess.count();
+        let stream_id = &self.stream.id;
+        tracing::warn!(%stream_id, limit = excess.limit, reason = excess.reason, "a feed takes more than it may; it is cut off");
+        self.shared.limits.note_cut_off(stream_id, &excess);
+        if !begun {
+            self.shared.explain(stream_id, &excess.reason).await;
+        }
+        Departure::Gone(excess.reason)
     }
 
     fn refused(&self, error: &Error) -> Departure {

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::limits::{Gate, Permit};
+
 /// Events of one publisher on their way to its feed; a full channel makes the publisher wait.
 const DELIVERIES: usize = 16;
 
@@ -111,9 +113,16 @@ impl Publication {
 pub(crate) struct Source {
     deliveries: mpsc::Receiver<Delivery>,
     disconnect: CancellationToken,
+    /// Given back with the source: whoever comes next finds room.
+    gate: Gate,
 }
 
 impl Source {
+    /// What every event passes before it is used.
+    pub(crate) fn gate(&mut self) -> &mut Gate {
+        &mut self.gate
+    }
+
     /// The next delivery; a connection that broke is `Gone` too.
     pub(crate) async fn next(&mut self) -> Delivery {
         self.deliveries.recv().await.unwrap_or_else(|| Delivery::Gone("the connection was lost".to_owned()))
@@ -139,9 +148,9 @@ impl Drop for Source {
 }
 
 /// Both ends of the way in to a stream.
-pub(crate) fn publication(stream: StreamId) -> (Publication, Source) {
+pub(crate) fn publication(stream: StreamId, permit: Permit) -> (Publication, Source) {
     let (sender, receiver) = mpsc::channel(DELIVERIES);
     let disconnect = CancellationToken::new();
     let publication = Publication { stream, deliveries: sender, disconnect: disconnect.clone() };
-    (publication, Source { deliveries: receiver, disconnect })
+    (publication, Source { deliveries: receiver, disconnect, gate: Gate::new(permit) })
 }

@@ -173,3 +173,8 @@ impl Unwrap {
 #[cfg(test)]
 #[path = "timeline_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "timeline_faults_tests.rs"]
+mod faults;

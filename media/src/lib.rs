@@ -3,6 +3,7 @@
 mod atomic;
 pub mod bitstream;
 pub mod clip;
+mod coded;
 pub mod decode;
 mod demux;
 pub mod elements;
@@ -19,6 +20,7 @@ pub mod thumbnail;
 
 pub use atomic::remove_unfinished;
 pub use clip::{Cut, cut};
+pub use coded::{Announced, PictureHeaders};
 pub use decode::{AudioDecoder, KeyframeDecoder, KeyframePool, KeyframePoolConfig, Pcm};
 pub use demux::{Container, Demuxer};
 pub use file::FileReader;

@@ -34,6 +34,8 @@ pub fn bounds(config: &Config) -> Result<(), Usage> {
         ("webrtc.queue", config.webrtc.queue as u128),
         ("http.max_connections", config.http.max_connections as u128),
         ("http.idle", config.http.idle.0.as_millis()),
+        ("limits.burst", config.limits.burst.0.as_millis()),
+        ("decoder.max_pixels", u128::from(config.decoder.max_pixels)),
         ("log.causes", config.log.causes as u128),
         ("api.max_page", u128::from(config.api.max_page)),
         ("api.max_body_bytes", config.api.max_body_bytes as u128),

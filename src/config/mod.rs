@@ -24,6 +24,8 @@ pub struct Config {
     pub api: crest_control_api::ApiConfig,
     /// RTMP publishers.
     pub rtmp: crest_ingest::RtmpConfig,
+    /// What feeds may take.
+    pub limits: crest_ingest::LimitsConfig,
     /// Feeds that are pulled.
     pub pull: crest_ingest::PullConfig,
     /// Feeds.

@@ -19,6 +19,7 @@ mod harness;
 mod imports;
 mod kills;
 mod ledger;
+mod limits;
 mod listen;
 mod listening;
 mod logs;

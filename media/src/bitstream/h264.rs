@@ -5,8 +5,10 @@ use super::bits::{Bits, side, unescape};
 /// The part of a parameter set that is of use here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sps {
-    /// Width and height in pixels, after cropping.
-    pub size: (u32, u32),
+    /// Width and height in pixels, after cropping; `None` where that is absurd.
+    pub size: Option<(u32, u32)>,
+    /// Width and height in pixels as they are coded: what decoding costs.
+    pub coded: (u32, u32),
     /// How many frames a frame may refer to.
     pub references: u32,
 }
@@ -77,9 +79,11 @@ pub(crate) fn parse(nal: &[u8]) -> Option<Sps> {
         _ => (1, 1),
     };
     let fields = 2 - u64::from(frames_only);
-    let width = (across * 16).checked_sub((crop[0] + crop[1]) * unit_x)?;
-    let height = (down * 16 * fields).checked_sub((crop[2] + crop[3]) * unit_y * fields)?;
-    (references <= 16).then_some(Sps { size: (side(width)?, side(height)?), references })
+    let coded = (across * 16, down * 16 * fields);
+    let width = coded.0.checked_sub((crop[0] + crop[1]) * unit_x).and_then(side);
+    let height = coded.1.checked_sub((crop[2] + crop[3]) * unit_y * fields).and_then(side);
+    let coded = (u32::try_from(coded.0).unwrap_or(u32::MAX), u32::try_from(coded.1).unwrap_or(u32::MAX));
+    (references <= 16).then_some(Sps { size: width.zip(height), coded, references })
 }
 
 fn skip_scaling_list(bits: &mut Bits<'_>, entries: usize) -> Option<()> {
@@ -124,7 +128,7 @@ mod tests {
     }
 
     fn dimensions(nal: &[u8]) -> Option<(u32, u32)> {
-        parse(nal).map(|sps| sps.size)
+        parse(nal).and_then(|sps| sps.size)
     }
 
     fn baseline(across: u32, down: u32, frames_only: bool, crop: Option<[u32; 4]>) -> Vec<u8> {

@@ -6,9 +6,17 @@ use super::bits::{Bits, side, unescape};
 const PROFILE: usize = 88;
 const LEVEL: usize = 8;
 
-/// Width and height in pixels, after cropping, of a parameter set given as a NAL unit. `None` where the set is
-/// broken or absurd.
-pub(crate) fn size(nal: &[u8]) -> Option<(u32, u32)> {
+/// The part of a parameter set that is of use here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sps {
+    /// Width and height in pixels, after cropping; `None` where that is absurd.
+    pub size: Option<(u32, u32)>,
+    /// Width and height in pixels as they are coded: what decoding costs.
+    pub coded: (u32, u32),
+}
+
+/// Parses a NAL unit. `None` where the set is broken.
+pub(crate) fn parse(nal: &[u8]) -> Option<Sps> {
     // The size comes early; profiles of all sub-layers before it are some hundred bytes.
     let body = unescape(nal.get(2..)?.get(..nal.len().min(1024) - 2)?);
     let mut bits = Bits::new(&body);
@@ -29,7 +37,7 @@ pub(crate) fn size(nal: &[u8]) -> Option<(u32, u32)> {
     bits.golomb()?; // id
     let chroma = bits.golomb()?;
     let separate_planes = chroma == 3 && bits.flag()?;
-    let (width, height) = (u64::from(bits.golomb()?), u64::from(bits.golomb()?));
+    let coded = (bits.golomb()?, bits.golomb()?);
     let mut crop = [0_u64; 4];
     if bits.flag()? {
         for side in &mut crop {
@@ -41,9 +49,9 @@ pub(crate) fn size(nal: &[u8]) -> Option<(u32, u32)> {
         (2, _) => (2, 1),
         _ => (1, 1),
     };
-    let width = width.checked_sub((crop[0] + crop[1]) * unit_x)?;
-    let height = height.checked_sub((crop[2] + crop[3]) * unit_y)?;
-    Some((side(width)?, side(height)?))
+    let width = u64::from(coded.0).checked_sub((crop[0] + crop[1]) * unit_x).and_then(side);
+    let height = u64::from(coded.1).checked_sub((crop[2] + crop[3]) * unit_y).and_then(side);
+    Some(Sps { size: width.zip(height), coded })
 }
 
 #[cfg(test)]
@@ -59,15 +67,15 @@ mod tests {
 
     #[test]
     fn size_is_what_is_shown() {
-        assert_eq!(size(&FULL_HD), Some((1920, 1080)));
+        assert_eq!(parse(&FULL_HD), Some(Sps { size: Some((1920, 1080)), coded: (1920, 1088) }));
     }
 
     #[test]
     fn broken_sets_are_refused() {
         for length in 0..24 {
-            assert_eq!(size(&FULL_HD[..length]), None, "{length}");
+            assert_eq!(parse(&FULL_HD[..length]), None, "{length}");
         }
-        assert_eq!(size(&[0; 64]), None);
-        assert_eq!(size(&[0xff; 2000]), None);
+        assert_eq!(parse(&[0; 64]).and_then(|sps| sps.size), None);
+        assert_eq!(parse(&[0xff; 2000]).and_then(|sps| sps.size), None);
     }
 }

@@ -180,3 +180,33 @@ fn samples(chain: &Chain) -> Vec<f32> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use crest_core::codec::AudioCodec;
+
+    #[test]
+    fn the_count_of_samples_keeps_to_the_source_for_eight_hours() {
+        for rate in [44_100, 48_000] {
+            let codec = AudioCodec::Aac;
+            let config = AudioConfig { codec, record: Bytes::new(), sample_rate: rate, channels: 2 };
+            let count = Count { start: MediaTime::ZERO, put_in: (0, rate), samples: 0 };
+            let mut decoder = AudioDecoder { config, chain: None, count: Some(count) };
+            for unit in 0..8 * 3600 * u64::from(rate) / 1024 {
+                // As RTMP says it, in milliseconds.
+                let real = length(unit * 1024, rate);
+                let at = MediaTime::from_millis((real.nanos() + 500_000) / 1_000_000);
+                assert!(!decoder.strays(at, (1024, rate)), "the count starts again at {real}");
+                let Some(count) = &mut decoder.count else { return };
+                count.put_in.0 += 1024;
+                // What a decoder and a resampler give out, one access unit behind.
+                let out = (unit * 1024 * u64::from(AUDIO_RATE) / u64::from(rate)).saturating_sub(count.samples);
+                let start = count.take(vec![0.0; usize::try_from(out).unwrap_or(0)]).map(|pcm| pcm.start);
+                let heard = length(unit.saturating_sub(1) * 1024, rate);
+                assert!(start.is_none_or(|start| (start - heard).nanos().abs() <= 1_000_000), "{start:?} for {heard}");
+            }
+        }
+    }
+}

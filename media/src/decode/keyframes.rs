@@ -5,7 +5,7 @@ use crest_core::codec::{Packet, VideoConfig};
 use crest_core::sample::Picture;
 use std::sync::Arc;
 
-use super::video::{Output, VideoDecoder};
+use super::video::{MAX_PIXELS, Output, VideoDecoder};
 
 /// Decoders that are kept. Streams of equal configuration share one; each holds a few megabytes.
 const KEPT: usize = 8;
@@ -17,6 +17,7 @@ const KEPT: usize = 8;
 pub struct KeyframeDecoder {
     /// The one used last comes last.
     decoders: Vec<(Arc<VideoConfig>, VideoDecoder)>,
+    max_pixels: u64,
 }
 
 impl std::fmt::Debug for KeyframeDecoder {
@@ -28,19 +29,24 @@ impl std::fmt::Debug for KeyframeDecoder {
 impl KeyframeDecoder {
     /// Makes sure that GStreamer runs; decoders are made as they are needed.
     pub fn new() -> Result<Self> {
+        Self::of_at_most(MAX_PIXELS)
+    }
+
+    /// Like [`Self::new`], for coded pictures of at most so many pixels.
+    pub fn of_at_most(max_pixels: u64) -> Result<Self> {
         crate::init()?;
-        Ok(Self { decoders: Vec::new() })
+        Ok(Self { decoders: Vec::new(), max_pixels })
     }
 
     /// Decodes one keyframe to RGB, `PICTURE_SIDE` square.
     ///
     /// # Errors
-    /// When the keyframe is damaged or is none, or the configuration cannot be used. The next call starts afresh.
+    /// When the keyframe is damaged, too large or none, or the configuration cannot be used. The next call starts afresh.
     pub fn decode(&mut self, config: &Arc<VideoConfig>, keyframe: &Packet) -> Result<Picture> {
         let kept = self.decoders.iter().position(|(c, _)| Arc::ptr_eq(c, config) || c == config);
         let (config, mut decoder) = match kept {
             Some(at) => self.decoders.remove(at),
-            None => (Arc::clone(config), VideoDecoder::new(config, Output::Sample)?),
+            None => (Arc::clone(config), VideoDecoder::of_at_most(self.max_pixels, config, Output::Sample)?),
         };
         let picture = decoder.picture(&keyframe.data)?;
         if self.decoders.len() >= KEPT {

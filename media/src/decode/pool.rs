@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 use super::keyframes::KeyframeDecoder;
+use super::video::MAX_PIXELS;
 
 /// Size of the pool.
 #[derive(Debug, Clone, Deserialize)]
@@ -18,11 +19,14 @@ pub struct KeyframePoolConfig {
     pub workers: usize,
     /// Keyframes that may wait, of all streams together.
     pub queue: usize,
+    /// The largest picture that is decoded, in pixels as they are coded: a keyframe that announces more is no
+    /// picture. The default is more than 8K has.
+    pub max_pixels: u64,
 }
 
 impl Default for KeyframePoolConfig {
     fn default() -> Self {
-        Self { workers: 2, queue: 64 }
+        Self { workers: 2, queue: 64, max_pixels: MAX_PIXELS }
     }
 }
 
@@ -46,7 +50,7 @@ impl KeyframePool {
         let queue = Arc::new(Mutex::new(queue));
         for number in 0..config.workers.max(1) {
             let queue = Arc::clone(&queue);
-            let mut decoder = KeyframeDecoder::new()?;
+            let mut decoder = KeyframeDecoder::of_at_most(config.max_pixels)?;
             std::thread::Builder::new()
                 .name(format!("keyframes-{number}"))
                 .spawn(move || work(&queue, &mut decoder))

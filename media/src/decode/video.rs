@@ -11,7 +11,12 @@ use gstreamer_video::prelude::*;
 
 use super::chain::{Chain, element, filter};
 use crate::bitstream::{av1, vpx};
+use crate::coded::{Announced, PictureHeaders};
 use crate::mp4::entry;
+
+/// The largest picture that is decoded where nothing else is asked for, in coded pixels: 8K has 33 million, and
+/// needs some 50 MB a frame.
+pub(crate) const MAX_PIXELS: u64 = 40_000_000;
 
 /// What a decoder makes of a keyframe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub(crate) enum Output {
 pub(crate) struct VideoDecoder {
     chain: Chain,
     start: Start,
+    headers: PictureHeaders,
+    max_pixels: u64,
 }
 
 /// What a codec needs so that decoding starts at a keyframe.
@@ -49,7 +56,15 @@ struct H264 {
 
 impl VideoDecoder {
     pub(crate) fn new(config: &VideoConfig, output: Output) -> Result<Self> {
+        Self::of_at_most(MAX_PIXELS, config, output)
+    }
+
+    /// Like [`Self::new`], for coded pictures of at most so many pixels. What is larger is refused from its
+    /// headers: the decoder reserves memory for all of it before it sees that nothing is there.
+    pub(crate) fn of_at_most(max_pixels: u64, config: &VideoConfig, output: Output) -> Result<Self> {
         crate::init()?;
+        let headers = PictureHeaders::of(config);
+        admit(headers.announced(), max_pixels)?;
         let (decoder, caps) = decoder(config)?;
         // A damaged keyframe is no picture: grey blocks would look like a cut.
         decoder.set_property("discard-corrupted-frames", true);
@@ -95,7 +110,7 @@ impl VideoDecoder {
             VideoCodec::Vp9 => Start::Checked(vpx::vp9),
             VideoCodec::Vp8 => Start::Checked(vpx::vp8),
         };
-        Ok(Self { chain: Chain::new(&elements, &caps)?, start })
+        Ok(Self { chain: Chain::new(&elements, &caps)?, start, headers, max_pixels })
     }
 
     /// The picture of one keyframe as packed RGB. Only for [`Output::Sample`].
@@ -128,6 +143,8 @@ impl VideoDecoder {
 
     /// A decoder releases a picture only when later ones arrive, or when it is drained.
     fn decode(&mut self, keyframe: &Bytes) -> Result<(gst::Buffer, Option<gst::Caps>)> {
+        // Parameter sets may come along with the picture, and count for it.
+        admit(self.headers.within(keyframe), self.max_pixels)?;
         self.chain.take();
         let none = || self.chain.reason("the keyframe cannot be decoded; the feed is damaged here");
         let (mut packets, mut unit) = (1, keyframe.clone());
@@ -169,6 +186,18 @@ fn decoder(config: &VideoConfig) -> Result<(gst::Element, gst::Caps)> {
         }
         VideoCodec::Vp9 => vpx(element("vp9dec")?, "video/x-vp9"),
         VideoCodec::Vp8 => vpx(element("vp8dec")?, "video/x-vp8"),
+    }
+}
+
+/// Refuses what announces too large a picture, or what a decoder may read otherwise than it was read here.
+fn admit(announced: Announced, max_pixels: u64) -> Result<()> {
+    let refused = |reason: String| Err(Error { retryable: false, ..Error::outside(reason) });
+    match announced {
+        Announced::Size { width, height } if u64::from(width) * u64::from(height) > max_pixels => refused(format!(
+            "a picture of {width} x {height} is not decoded: it has more than {max_pixels} pixels (decoder.max_pixels)"
+        )),
+        Announced::Unreadable => refused("the picture's headers cannot be read; check the encoder's output".to_owned()),
+        Announced::Size { .. } | Announced::Nothing => Ok(()),
     }
 }
 

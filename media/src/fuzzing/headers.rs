@@ -4,6 +4,7 @@ use bytes::Bytes;
 use crest_core::codec::{AudioCodec, AudioConfig, VideoCodec, VideoConfig};
 
 use crate::bitstream::{av1, h264, hevc, mp3, opus, sound, vpx};
+use crate::coded::PictureHeaders;
 use crate::file::is_random_access;
 use crate::mp4::track::{Tracks, audio_timescale};
 use crate::mp4::{entry, init, read};
@@ -12,7 +13,10 @@ use crate::mp4::{entry, init, read};
 pub fn sps(data: &[u8]) {
     let Some(found) = h264::parse(data) else { return };
     let sane = 1..=16_384;
-    assert!(sane.contains(&found.size.0) && sane.contains(&found.size.1), "{found:?}");
+    if let Some((width, height)) = found.size {
+        assert!(sane.contains(&width) && sane.contains(&height), "{found:?}");
+        assert!(found.coded.0 >= width && found.coded.1 >= height, "{found:?}");
+    }
     assert!(found.references <= 16, "{found:?}");
     // What follows a set is not part of it.
     assert_eq!(h264::parse(&[data, &[0x80, 0, 0, 3]].concat()), Some(found));
@@ -41,6 +45,8 @@ const VIDEO: [VideoCodec; 5] = [VideoCodec::H264, VideoCodec::H265, VideoCodec::
 
 /// A configuration that is taken can be written, and comes back as one that is taken.
 fn video(config: VideoConfig) {
+    // Whatever a record and a picture announce is read within their bounds.
+    PictureHeaders::of(&config).within(&config.record);
     let config = entry::announced_size(config);
     let Ok(codec) = entry::video(&config) else { return };
     let Some(kept) = entry::video_config(&codec) else { panic!("an entry that is not read back") };
@@ -120,7 +126,7 @@ fn headers(unit: &Bytes) {
     if let Some(frame) = mp3::frame(unit) {
         assert!((8_000..=48_000).contains(&frame.sample_rate) && matches!(frame.samples, 576 | 1152));
     }
-    if let Some((width, height)) = hevc::size(unit) {
+    if let Some((width, height)) = hevc::parse(unit).and_then(|sps| sps.size) {
         assert!((1..=16_384).contains(&width) && (1..=16_384).contains(&height), "{width}x{height}");
     }
 }

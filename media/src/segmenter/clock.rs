@@ -102,3 +102,37 @@ impl Clock {
         pending.iter().zip(samples).map(move |(p, s)| p.at + time(i64::from(s.timing.duration), timescale))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RTMP's milliseconds of the packets before `end` that follow each other every `1/rate` seconds of `units`,
+    /// with their true times in nanoseconds.
+    fn packets(units: i64, rate: i64, end_s: i64) -> impl Iterator<Item = (i64, Packet)> {
+        (0..end_s * rate / units).map(move |n| {
+            let real = i64::try_from(i128::from(n * units) * 1_000_000_000 / i128::from(rate)).unwrap_or(i64::MAX);
+            let at = MediaTime::from_millis((real + 500_000) / 1_000_000);
+            (real, Packet { pts: at, dts: at, keyframe: true, data: Bytes::new() })
+        })
+    }
+
+    #[test]
+    fn eight_hours_of_rounded_times_leave_sound_and_picture_together() {
+        const LIMIT: i64 = 10_000_000;
+        for (units, rate, mut clock, scale) in [
+            (1001, 30_000, Clock::video(), VIDEO_TIMESCALE),
+            (1024, 44_100, Clock::audio(44_100), 44_100),
+            (1024, 48_000, Clock::audio(48_000), 48_000),
+        ] {
+            let mut last = -1;
+            for (real, packet) in packets(units, rate, 8 * 3600) {
+                let placed = clock.take(&packet, (units == 1024).then_some(1024));
+                assert!(placed.dts > last && placed.pts >= placed.dts, "{real}");
+                last = placed.dts;
+                let off = time(placed.pts, scale).nanos() - real;
+                assert!(off.abs() <= LIMIT, "{off} ns off after {real} at {rate}");
+            }
+        }
+    }
+}

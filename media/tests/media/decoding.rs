@@ -93,11 +93,35 @@ fn keyframes_that_do_not_reset_the_decoder_have_pictures_too() {
     }
 }
 
+#[test]
+fn pictures_that_are_too_large_are_refused_from_their_headers_alone() {
+    let bench = Bench::new();
+    let (small, keyframe) = colour(&bench, "red", "libx264");
+    // 67 million pixels in some kilobytes: more than 8K, and a hundred megabytes to decode.
+    let args = "-f lavfi -i color=s=8192x8192:r=1:d=1 -c:v libx264 -threads 1 -preset ultrafast";
+    let (bomb, packets) = keyframes(&bench.make(&format!("{args} -bsf:v dump_extra=freq=keyframe bomb.mp4")));
+    assert!(packets[0].data.len() < 1 << 20, "{} bytes are no bomb", packets[0].data.len());
+    let mut decoder = KeyframeDecoder::new().unwrap();
+    for config in [&bomb, &small] {
+        // Announced by the record, or by the picture itself.
+        let refused = decoder.decode(config, &packets[0]).unwrap_err();
+        assert!(refused.message.contains("8192 x 8192") && refused.message.contains("decoder.max_pixels"), "{refused}");
+    }
+    assert!(decoder.decode(&small, &keyframe).is_ok(), "others are decoded as before");
+    let (other, frame) = colour(&bench, "blue", "libx265 -x265-params log-level=none");
+    let mut cautious = KeyframeDecoder::of_at_most(100_000).unwrap();
+    for (config, keyframe) in [(&small, &keyframe), (&other, &frame)] {
+        let refused = cautious.decode(config, keyframe).unwrap_err();
+        assert!(refused.message.contains("decoder.max_pixels"), "{refused}");
+    }
+}
+
 #[tokio::test]
 async fn the_pool_answers_every_keyframe_it_takes_and_refuses_the_rest() {
     let bench = Bench::new();
     let (config, packets) = keyframes(&bench.sample(2, "", "in.mp4"));
-    let pool = KeyframePool::new(&KeyframePoolConfig { workers: 1, queue: 2 }).unwrap();
+    let pool =
+        KeyframePool::new(&KeyframePoolConfig { workers: 1, queue: 2, ..KeyframePoolConfig::default() }).unwrap();
     let answers: Vec<_> = (0..50).filter_map(|_| pool.submit(&config, &packets[0])).collect();
     assert!(answers.len() < 50);
     for answer in answers {

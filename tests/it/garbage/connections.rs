@@ -211,3 +211,32 @@ fn odd_orders_of_commands_end_the_one_connection_with_a_reason() -> Result<()> {
         stage.unharmed().await
     })
 }
+
+#[test]
+fn ten_thousand_connections_that_say_little_lock_nobody_out() -> Result<()> {
+    run(async {
+        let stage = Stage::set(&[("CREST_RTMP__HANDSHAKE", "10m")]).await?;
+        let rtmp = &stage.server.rtmp;
+        let mut before: Vec<Client> = Vec::new();
+        for wave in 0..10_usize {
+            let mut silent = Vec::with_capacity(1000);
+            for index in 0..1000 {
+                let mut stranger = Client::connect(rtmp).await?;
+                // Nothing, the version alone, and half a handshake.
+                stranger.shout(&[3; 700][..[0, 1, 700][index % 3]]).await;
+                silent.push(stranger);
+            }
+            // Those of the wave before hang on until this one is there.
+            before = silent;
+            stage.counted(FAILED, "crowded", (wave * 1000 + 700) as f64).await?;
+            let open = stage.metric("crest_rtmp_connections", "").await?;
+            ensure!(open <= 256.0, "{open} connections, more than rtmp.max_connections");
+            if wave % 3 == 0 {
+                // Somebody with business gets through, and memory is bounded, while they are there.
+                stage.unharmed().await?;
+            }
+        }
+        drop(before);
+        stage.goes_on().await
+    })
+}

@@ -1,9 +1,9 @@
 //! Garbage: whatever arrives, there is a clear error or a counted drop, the process and the other streams
 //! go on, and memory stays bounded.
 
-mod client;
+pub mod client;
 mod connections;
 mod files;
 mod http;
 mod media;
-mod stage;
+pub mod stage;

@@ -13,8 +13,8 @@ use crest_core::units::Span;
 use crest_core::view::Links;
 use crest_core::{OrganizationId, StreamId, WallTime};
 use crest_ingest::{
-    ChatConfig, Ingest, IngestConfig, IngestParts, PullConfig, Reserve, RetentionConfig, RtmpConfig, SrtConfig, Volume,
-    WebRtcConfig,
+    ChatConfig, Ingest, IngestConfig, IngestParts, LimitsConfig, PullConfig, Reserve, RetentionConfig, RtmpConfig,
+    SrtConfig, Volume, WebRtcConfig,
 };
 use crest_media::{KeyframePool, KeyframePoolConfig, SegmenterConfig};
 use crest_store::objects::{StorageConfig, open};
@@ -43,6 +43,7 @@ pub struct Settings {
     pub pull: PullConfig,
     pub chat: ChatConfig,
     pub webrtc: WebRtcConfig,
+    pub limits: LimitsConfig,
     pub retention: RetentionConfig,
     pub storage: StorageConfig,
     pub ingest: IngestConfig,
@@ -60,6 +61,7 @@ impl Default for Settings {
             pull: PullConfig::default(),
             chat: ChatConfig::default(),
             webrtc: WebRtcConfig { listen, ..WebRtcConfig::default() },
+            limits: LimitsConfig::default(),
             retention: RetentionConfig {
                 free_space: bytesize::ByteSize(0),
                 ballast: bytesize::ByteSize(0),
@@ -111,6 +113,7 @@ impl Rig {
             srt: SrtConfig { listen: "127.0.0.1:0".parse().unwrap(), ..SrtConfig::default() },
             webrtc: settings.webrtc,
             http_url: "http://127.0.0.1:8080".to_owned(),
+            limits: settings.limits,
             reserve: Reserve::over(root.path(), &settings.retention, eyes).unwrap(),
             retention: settings.retention,
             clip_margin: Span::secs(2),

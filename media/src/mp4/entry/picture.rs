@@ -14,7 +14,7 @@ const HEVC_SPS: u8 = 33;
 pub(crate) fn announced_size(mut config: VideoConfig) -> VideoConfig {
     if config.width == 0 || config.height == 0 {
         let found = match config.codec {
-            VideoCodec::H264 => h264(&config.record).map(|sps| sps.size),
+            VideoCodec::H264 => h264(&config.record).and_then(|sps| sps.size),
             VideoCodec::H265 => h265(&config.record),
             VideoCodec::Av1 => av1::sequence(&av1::units_of(&config.record)).map(|s| (s.width, s.height)),
             // Their records say nothing of it, their keyframes do.
@@ -45,5 +45,5 @@ pub(crate) fn h264(record: &[u8]) -> Option<Sps> {
 fn h265(mut record: &[u8]) -> Option<(u32, u32)> {
     let hvcc = Hvcc::decode_body(&mut record).ok()?;
     let sets = hvcc.arrays.iter().find(|array| array.nal_unit_type == HEVC_SPS)?;
-    sets.nalus.first().and_then(|nal| hevc::size(nal))
+    sets.nalus.first().and_then(|nal| hevc::parse(nal)?.size)
 }

@@ -1,0 +1,104 @@
+//! What feeds may take, and what becomes of those that take more.
+
+use crate::support::{Rig, Settings, created, outcome, publisher};
+use crest_core::OrganizationId;
+use crest_core::stream::{Stream, StreamState};
+use crest_core::units::Span;
+use crest_ingest::LimitsConfig;
+use std::time::Duration;
+
+/// Pixels per second of the publisher's picture as it is coded: 192 rows, of which twelve are cropped.
+const PIXELS: u64 = 320 * 192 * 30;
+
+fn limited(limits: LimitsConfig) -> Settings {
+    Settings { limits, ..Settings::default() }
+}
+
+fn of(organization: &str, id: &str) -> Stream {
+    Stream { organization_id: OrganizationId::from_raw(organization), ..created(id) }
+}
+
+fn explained(rig: &Rig, id: &str, limit: &str) -> bool {
+    rig.store.get(id).state_reason.is_some_and(|reason| reason.contains(limit))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_has_so_many_feeds_and_the_operator_as_many_as_it_likes() {
+    let streams = ["str_a", "str_b"].map(created).into_iter().chain([of("org_b", "str_c")]);
+    let streams = streams.chain(["str_d", "str_e"].map(|id| of("org_operator", id))).collect();
+    let rig = Rig::start(limited(LimitsConfig { tenant_feeds: 1, ..LimitsConfig::default() }), streams).await;
+    let feed = publisher(&rig.url("key-of-str_a"), 60, &[]);
+    rig.until_event("stream.started", 1).await;
+    let (content, said) = outcome(publisher(&rig.url("key-of-str_b"), 5, &[])).await;
+    assert!(!content && said.contains("limits.tenant_feeds"), "{said}");
+    assert_eq!(rig.store.state("str_b"), StreamState::Created);
+    assert!(explained(&rig, "str_b", "limits.tenant_feeds"));
+    let others = ["str_c", "str_d", "str_e"].map(|id| publisher(&rig.url(&format!("key-of-{id}")), 60, &[]));
+    rig.until_event("stream.started", 4).await;
+    // Gone, it makes room at once.
+    drop(feed);
+    rig.until_event("stream.interrupted", 1).await;
+    let next = publisher(&rig.url("key-of-str_b"), 60, &[]);
+    rig.until_event("stream.started", 5).await;
+    drop((others, next));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_floods_is_cut_off_with_its_reason_and_alone() {
+    let burst = Span::secs(2);
+    let limits = LimitsConfig { feed_bits_per_second: 600_000, burst, ..LimitsConfig::default() };
+    let rig = Rig::start(limited(limits), vec![created("str_calm"), created("str_flood")]).await;
+    let calm = publisher(&rig.url("key-of-str_calm"), 60, &["-s", "64x36"]);
+    rig.until_event("stream.started", 1).await;
+    // Without loss: several megabits a second.
+    let flood = publisher(&rig.url("key-of-str_flood"), 60, &["-qp", "0"]);
+    let cut_off = |rig: &Rig| rig.store.state("str_flood") == StreamState::Interrupted;
+    rig.until("the flood to be cut off", cut_off).await;
+    assert!(explained(&rig, "str_flood", "limits.feed_bits_per_second"), "{:?}", rig.store.get("str_flood"));
+    assert!(!outcome(flood).await.0, "the publisher notices");
+    // It may not come back at once, and is told why it was cut off.
+    let (content, said) = outcome(publisher(&rig.url("key-of-str_flood"), 5, &[])).await;
+    assert!(!content && said.contains("limits.feed_bits_per_second") && said.contains("limits.pause"), "{said}");
+    let heard = rig.bus.audio().len();
+    rig.until("the other feed to go on", |rig| rig.bus.audio().len() > heard + 2).await;
+    assert_eq!(rig.store.state("str_calm"), StreamState::Live);
+    drop(calm);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_that_is_too_large_is_refused_before_anything_is_kept_or_decoded() {
+    let limits = LimitsConfig { max_width: 300, ..LimitsConfig::default() };
+    let rig = Rig::start(limited(limits), vec![created("str_a")]).await;
+    let (content, said) = outcome(publisher(&rig.url("key-of-str_a"), 5, &[])).await;
+    assert!(!content, "{said}");
+    rig.until("the reason", |rig| explained(rig, "str_a", "320 x 192")).await;
+    assert!(explained(&rig, "str_a", "limits.max_width"));
+    assert_eq!(rig.store.state("str_a"), StreamState::Created);
+    assert!(rig.store.all_fragments().is_empty() && rig.bus.video().is_empty() && rig.store.all_sessions().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_full_refuses_newcomers_and_leaves_the_others_alone() {
+    let limits = LimitsConfig {
+        pixels_per_second: PIXELS * 3 / 2,
+        burst: Span(Duration::from_millis(800)),
+        pause: Span(Duration::ZERO),
+        ..LimitsConfig::default()
+    };
+    let rig = Rig::start(limited(limits), vec![created("str_a"), of("org_b", "str_b")]).await;
+    let first = publisher(&rig.url("key-of-str_a"), 60, &[]);
+    rig.until("samples", |rig| rig.bus.video().len() >= 6).await;
+    let (content, said) = outcome(publisher(&rig.url("key-of-str_b"), 5, &[])).await;
+    assert!(!content, "{said}");
+    rig.until("the reason", |rig| explained(rig, "str_b", "limits.pixels_per_second")).await;
+    assert_eq!(rig.store.state("str_b"), StreamState::Created, "nothing of it was taken");
+    let seen = rig.bus.video().len();
+    rig.until("the first feed to go on", |rig| rig.bus.video().len() > seen + 4).await;
+    assert_eq!(rig.store.state("str_a"), StreamState::Live);
+    // What it had is given back with it.
+    drop(first);
+    rig.until_event("stream.interrupted", 1).await;
+    let next = publisher(&rig.url("key-of-str_b"), 60, &[]);
+    rig.until_event("stream.started", 2).await;
+    drop(next);
+}
