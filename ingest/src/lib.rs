@@ -103,6 +103,7 @@ pub struct IngestParts {
 /// The running role: listeners, feeds, retention.
 pub struct Ingest {
     rtmp_address: SocketAddr,
+    rtmps_address: Option<SocketAddr>,
     steering: Arc<Steering>,
     tasks: TaskTracker,
 }
@@ -155,8 +156,8 @@ impl Ingest {
             followed: Recent::new(FOLLOWED),
             shutdown: shutdown.clone(),
         });
-        let rtmp_address = rtmp.address();
-        let addresses = Addresses { rtmp: Some(rtmp.url()), ..Addresses::default() };
+        let (rtmp_address, rtmps_address) = (rtmp.address(), rtmp.secure_address());
+        let addresses = Addresses { rtmp: Some(rtmp.url()), rtmps: rtmp.secure_url(), ..Addresses::default() };
         let admission = Arc::new(Admission::new(shared, tasks.clone()));
         while let Err(error) = admission.recover().await {
             pause(error, patient).await?;
@@ -173,12 +174,17 @@ impl Ingest {
         let pulls = Pulls::new(Arc::clone(&admission), parts.pull, scratch, tasks.clone(), shutdown)?;
         pulls.recover().await?;
         let steering = Arc::new(Steering { admission, pulls, addresses });
-        Ok(Self { rtmp_address, steering, tasks })
+        Ok(Self { rtmp_address, rtmps_address, steering, tasks })
     }
 
     /// Where RTMP publishers are accepted.
     pub fn rtmp_address(&self) -> SocketAddr {
         self.rtmp_address
+    }
+
+    /// Where RTMP publishers are accepted over TLS, if they are.
+    pub fn rtmps_address(&self) -> Option<SocketAddr> {
+        self.rtmps_address
     }
 
     /// What the API asks of this role.

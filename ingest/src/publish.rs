@@ -4,6 +4,7 @@
 
 use async_trait::async_trait;
 use crest_core::codec::MediaEvent;
+use crest_core::key::KeyDigest;
 use crest_core::stream::SourceKind;
 use crest_core::{StreamId, WallTime};
 use std::net::SocketAddr;
@@ -98,9 +99,15 @@ impl Publication {
 pub(crate) struct Source {
     deliveries: mpsc::Receiver<Delivery>,
     disconnect: CancellationToken,
+    key: Option<KeyDigest>,
 }
 
 impl Source {
+    /// Whether its publisher came in with another key than this one; what is pulled came in with none.
+    pub(crate) fn came_with_another(&self, key: KeyDigest) -> bool {
+        self.key.is_some_and(|own| own != key)
+    }
+
     /// The next delivery; a connection that broke is `Gone` too.
     pub(crate) async fn next(&mut self) -> Delivery {
         self.deliveries.recv().await.unwrap_or_else(|| Delivery::Gone("the connection was lost".to_owned()))
@@ -125,10 +132,10 @@ impl Drop for Source {
     }
 }
 
-/// Both ends of the way in to a stream.
-pub(crate) fn publication(stream: StreamId) -> (Publication, Source) {
+/// Both ends of the way in to a stream, for whoever came in with `key`.
+pub(crate) fn publication(stream: StreamId, key: Option<KeyDigest>) -> (Publication, Source) {
     let (sender, receiver) = mpsc::channel(DELIVERIES);
     let disconnect = CancellationToken::new();
     let publication = Publication { stream, deliveries: sender, disconnect: disconnect.clone() };
-    (publication, Source { deliveries: receiver, disconnect })
+    (publication, Source { deliveries: receiver, disconnect, key })
 }

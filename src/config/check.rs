@@ -43,7 +43,8 @@ pub fn bounds(config: &Config) -> Result<(), Usage> {
         _ => Ok(()),
     };
     url("http.public_url", &config.http.public_url, ["http://", "https://"])?;
-    url("rtmp.public_url", &config.rtmp.public_url, ["rtmp://", "rtmps://"])
+    url("rtmp.public_url", &config.rtmp.public_url, ["rtmp://", "rtmps://"])?;
+    url("rtmp.tls_public_url", &config.rtmp.tls_public_url, ["rtmps://", "rtmps://"])
 }
 
 /// Whether a process with these roles can do its part with this configuration.

@@ -123,6 +123,9 @@ async fn configured(config: &Config) -> Vec<Finding> {
     findings.push(ports::port("http-port", "http.listen", http, &running));
     let rtmp = ports::both(http, rtmp).unwrap_or_else(|| ports::port("rtmp-port", "rtmp.listen", rtmp, &running));
     findings.push(rtmp);
+    if let Some(rtmps) = config.rtmp.tls_listen {
+        findings.push(ports::port("rtmps-port", "rtmp.tls_listen", rtmps, &running));
+    }
     findings.push(limits::descriptors(crate::descriptors::needed(config)));
     findings.push(clock::clock(data_dir).await);
     findings

@@ -87,6 +87,12 @@ impl FeedControl for Remote {
         }
     }
 
+    async fn rekeyed(&self, stream: &Stream) -> Result<()> {
+        let asked = Control::Rekeyed { organization_id: stream.organization_id.clone(), stream_id: stream.id.clone() };
+        let record = Record::new(Topic::Control, stream.id.clone(), asked.encode()?);
+        self.parts.entry.append(Topic::Control, vec![record]).await
+    }
+
     fn room(&self) -> Room {
         self.own.as_ref().map_or(Room::Ample, |own| own.room())
     }
@@ -100,6 +106,9 @@ impl FeedControl for Remote {
         // What publishers are told to connect to may stand in front of processes that come and go.
         if let Some(url) = &self.parts.config.rtmp.public_url {
             addresses.get_or_insert_default().rtmp = Some(url.trim_end_matches('/').to_owned());
+        }
+        if let Some(url) = &self.parts.config.rtmp.tls_public_url {
+            addresses.get_or_insert_default().rtmps = Some(url.trim_end_matches('/').to_owned());
         }
         Ok(addresses)
     }

@@ -113,6 +113,9 @@ async fn start_roles(
         Some(reserve) if has(Role::Ingest) => {
             let started = roles::ingest::start(parts, reserve).await?;
             println!("rtmp listening on rtmp://{}/{}", started.rtmp_address(), crest_ingest::rtmp::APPLICATION);
+            if let Some(address) = started.rtmps_address() {
+                println!("rtmps listening on rtmps://{address}/{}", crest_ingest::rtmp::APPLICATION);
+            }
             std::io::stdout().flush()?;
             if parts.others.is_some() {
                 running.spawn(roles::control::follow(parts.clone(), started.ears()));

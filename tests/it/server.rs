@@ -35,7 +35,8 @@ pub struct Server {
     child: Child,
     /// The process, `crest` or its keeper.
     pid: u32,
-    log: PathBuf,
+    /// What it logs.
+    pub log: PathBuf,
     /// Its data directory.
     pub data: PathBuf,
     /// `http://127.0.0.1:PORT`.
