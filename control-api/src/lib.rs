@@ -122,6 +122,7 @@ fn described() -> OpenApiRouter<Shared> {
         .routes(routes!(streams::create, streams::list))
         .routes(routes!(streams::get))
         .routes(routes!(streams::stop))
+        .routes(routes!(streams::rotate_key))
         .routes(routes!(highlights::list_of_stream))
         .routes(routes!(chat::send))
         .routes(routes!(markers::create))

@@ -1,4 +1,4 @@
-//! Streams: create, list, show, stop.
+//! Streams: create, list, show, stop, give another key.
 
 use axum::Json;
 use axum::extract::State;
@@ -6,10 +6,10 @@ use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::response::IntoResponse;
-use crest_core::StreamId;
 use crest_core::feeds::Addresses;
 use crest_core::space::Room;
 use crest_core::stream::{SourceKind, Stream, StreamState};
+use crest_core::{Fault, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
@@ -104,6 +104,9 @@ pub struct Ingest {
     /// Server and application: `Server` in OBS. Null while no process takes feeds.
     #[schema(example = "rtmp://crest.example:1935/live")]
     rtmp_url: Option<String>,
+    /// The same over TLS. Null where that is not taken.
+    #[schema(example = "rtmps://crest.example:4433/live")]
+    rtmps_url: Option<String>,
     /// The secret that the publisher presents: `Stream Key` in OBS, `streamid` of SRT.
     stream_key: String,
     /// The WHIP endpoint; the stream key is the bearer token. Null for streams that arrive otherwise.
@@ -130,6 +133,7 @@ fn view(api: &Shared, stream: &Stream, addresses: &Addresses) -> StreamView {
         session: stream.session.map(|session| session.number()),
         ingest: Ingest {
             rtmp_url: address(SourceKind::Rtmp, &addresses.rtmp),
+            rtmps_url: address(SourceKind::Rtmp, &addresses.rtmps),
             stream_key: stream.stream_key.clone(),
             whip_url: address(SourceKind::Whip, &addresses.whip),
             srt_url: address(SourceKind::Srt, &addresses.srt).map(|server| {
@@ -290,4 +294,37 @@ pub async fn stop(State(api): State<Shared>, OwnStream(stream): OwnStream) -> Re
     let stopped = api.store.stream(&stream.organization_id, &stream.id).await?;
     let addresses = addresses(&api).await?;
     Ok(Json(view(&api, &stopped.unwrap_or(stream), &addresses)))
+}
+
+/// Replace a stream's key
+///
+/// The answer has the new one, drawn at random. The key before is refused from then on, and a publisher that
+/// came in with it is disconnected; the stream is interrupted and goes on when somebody publishes with the new
+/// key in time. Asked twice, it is replaced twice.
+#[utoipa::path(post, path = "/v1/streams/{id}/rotate-key", operation_id = "rotateStreamKey", tag = tag::STREAMS,
+    params(("id" = String, Path, description = "Id of the stream")),
+    responses(
+        (status = 200, body = StreamView, description = "The stream with its new key"),
+        (status = 409, body = ProblemBody, content_type = "application/problem+json",
+            description = "`stream_over`: nobody publishes to it any more"),
+    ))]
+pub async fn rotate_key(State(api): State<Shared>, OwnStream(stream): OwnStream) -> Result<Json<StreamView>, Problem> {
+    let key = secret::stream_key()?;
+    let rotated = api.store.rotate_stream_key(&stream.organization_id, &stream.id, &key).await;
+    let rotated = match rotated {
+        Err(error) if error.fault == Fault::Conflict => {
+            return Err(Problem::new(
+                Code::StreamOver,
+                "The stream is over, and its key opens nothing; create another one.",
+            ));
+        }
+        rotated => rotated?.ok_or_else(|| Problem::no_such("stream"))?,
+    };
+    if let Err(error) = api.feeds.rekeyed(&rotated).await {
+        // It stands in the store, where whoever has the feed looks every few seconds.
+        tracing::warn!(stream_id = %rotated.id, %error, "the publisher is not disconnected at once");
+    }
+    tracing::info!(stream_id = %rotated.id, organization_id = %rotated.organization_id, "stream key replaced");
+    let addresses = addresses(&api).await?;
+    Ok(Json(view(&api, &rotated, &addresses)))
 }

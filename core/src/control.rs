@@ -24,6 +24,13 @@ pub enum Control {
         /// The stream.
         stream_id: StreamId,
     },
+    /// The stream has another key: a publisher that came in with the one before is disconnected.
+    Rekeyed {
+        /// The tenant.
+        organization_id: OrganizationId,
+        /// The stream.
+        stream_id: StreamId,
+    },
     /// A session began: whoever fed an earlier one of the stream has been followed by another process.
     Session {
         /// The stream.
@@ -39,7 +46,10 @@ impl Control {
     /// The stream that it is about, which is also the key of its record.
     pub const fn stream_id(&self) -> &StreamId {
         match self {
-            Self::Stop { stream_id } | Self::Pull { stream_id, .. } | Self::Session { stream_id, .. } => stream_id,
+            Self::Stop { stream_id }
+            | Self::Pull { stream_id, .. }
+            | Self::Rekeyed { stream_id, .. }
+            | Self::Session { stream_id, .. } => stream_id,
         }
     }
 
@@ -64,8 +74,10 @@ mod tests {
         let stop = Control::Stop { stream_id: stream_id.clone() };
         let text = stop.encode().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         assert_eq!(text.as_deref(), Ok(r#"{"type":"stop","stream_id":"str_a"}"#));
+        let organization_id = OrganizationId::from_raw("org_a");
+        let rekeyed = Control::Rekeyed { organization_id, stream_id: stream_id.clone() };
         let began = Control::Session { stream_id, session: Session::new(2), instance: InstanceId::from_raw("ins_b") };
-        for record in [stop, began] {
+        for record in [stop, rekeyed, began] {
             assert_eq!(record.encode().and_then(|bytes| Control::decode(&bytes)), Ok(record));
         }
         for wrong in ["", "{}", "[]", r#"{"type":"start","stream_id":"str_a"}"#, r#"{"type":"stop"}"#] {

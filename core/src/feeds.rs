@@ -16,6 +16,10 @@ pub trait FeedControl: Send + Sync {
     /// Stopping a stream that is over already changes nothing.
     async fn stop(&self, stream: &Stream) -> Result<()>;
 
+    /// Disconnects a publisher that came in with another key than the stream has now; the stream itself goes
+    /// on, interrupted until somebody comes with the new key. Called once the new key is in the store.
+    async fn rekeyed(&self, stream: &Stream) -> Result<()>;
+
     /// Whether there is room for new feeds and their media.
     fn room(&self) -> Room {
         Room::Ample
@@ -37,6 +41,8 @@ pub trait FeedControl: Send + Sync {
 pub struct Addresses {
     /// Server and application: `rtmp://host:1935/live`.
     pub rtmp: Option<String>,
+    /// The same over TLS: `rtmps://host:4433/live`.
+    pub rtmps: Option<String>,
     /// `srt://host:8890`.
     pub srt: Option<String>,
     /// The WHIP endpoint: `http://host:8080/whip`.

@@ -21,6 +21,7 @@ pub mod id;
 pub mod instance;
 mod ipc;
 pub mod job;
+pub mod key;
 pub mod object;
 pub mod objects;
 pub mod sample;

@@ -71,8 +71,16 @@ pub trait Streams: Send + Sync {
     async fn stream(&self, organization: &OrganizationId, id: &StreamId) -> Result<Option<Stream>>;
     /// A tenant's streams, newest first.
     async fn streams(&self, organization: &OrganizationId, page: &Page) -> Result<Paged<Stream>>;
-    /// The stream that a publisher may feed with this key.
+    /// The stream that a publisher may feed with this key. How long it takes says nothing about keys there are.
     async fn stream_of_key(&self, stream_key: &str) -> Result<Option<Stream>>;
+    /// Gives a stream of a tenant another key, and answers the stream; the key before opens nothing from then
+    /// on. `None` where there is no such stream; a conflict where it is over.
+    async fn rotate_stream_key(
+        &self,
+        organization: &OrganizationId,
+        id: &StreamId,
+        stream_key: &str,
+    ) -> Result<Option<Stream>>;
     /// All tenants' streams in one of these states.
     async fn streams_in(&self, states: &[StreamState]) -> Result<Vec<Stream>>;
     /// Says why a stream that is not live is not, without a step: it waits for a source that cannot be had.

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use crest_core::control::Control;
 use crest_core::instance::{Heard, InstanceId};
+use crest_core::key::KeyDigest;
 use crest_core::space::Room;
 use crest_core::store::SharedStore;
 use crest_core::stream::{SourceKind, Stream, StreamState};
@@ -97,7 +98,15 @@ impl Admission {
     pub(crate) async fn admit_pulled(&self, stream: &Stream) -> Result<Publication, Refusal> {
         let now = self.shared.store.stream(&stream.organization_id, &stream.id).await.map_err(unavailable)?;
         let gone = || refusal(Grounds::Stream, "there is no such stream any more", None);
-        self.admit_to(now.ok_or_else(gone)?).await
+        self.admit_to(now.ok_or_else(gone)?, None).await
+    }
+
+    /// Lets go of a publisher that came in with another key than `stream` has.
+    pub(crate) async fn rekeyed(&self, stream: &Stream) {
+        if let Some(inbox) = self.registry.inbox(&stream.id) {
+            // A task that is gone has no publisher.
+            let _ = inbox.send(Command::Rekeyed(KeyDigest::of(&stream.stream_key))).await;
+        }
     }
 
     /// What looks at the streams of other processes.
@@ -114,21 +123,29 @@ impl Admission {
 
     /// Does what another process asks for.
     pub(crate) fn hear(&self, control: &Control) {
-        let inbox = self.registry.inbox(control.stream_id());
         let command = match control {
             Control::Stop { stream_id } => {
                 self.asked.note(stream_id);
                 Command::End(Ending::Stopped, oneshot::channel().0)
             }
-            Control::Pull { .. } => return,
+            Control::Pull { .. } | Control::Rekeyed { .. } => return,
             Control::Session { instance, .. } if *instance == self.shared.instance => return,
             Control::Session { .. } => Command::Look,
         };
-        if let Some(inbox) = inbox
+        self.steer(control.stream_id(), command);
+    }
+
+    /// Does what another process asks for once a stream has another key.
+    pub(crate) fn hear_rekeyed(&self, stream: &Stream) {
+        self.steer(&stream.id, Command::Rekeyed(KeyDigest::of(&stream.stream_key)));
+    }
+
+    fn steer(&self, id: &StreamId, command: Command) {
+        if let Some(inbox) = self.registry.inbox(id)
             && inbox.try_send(command).is_err()
         {
             // The watch finds what the store says of it.
-            tracing::warn!(stream_id = %control.stream_id(), "the stream's task is too busy to be steered at once");
+            tracing::warn!(stream_id = %id, "the stream's task is too busy to be steered at once");
         }
     }
 
@@ -169,19 +186,24 @@ impl Publishers for Admission {
             return Err(refusal(Grounds::Server, "the server is stopping; try again in a moment", None));
         }
         let Some(stream) = self.shared.store.stream_of_key(key).await.map_err(unavailable)? else {
-            return Err(refusal(
-                Grounds::Key,
-                "unknown stream key; copy it again from where the stream was created",
-                None,
-            ));
+            return Err(refusal(Grounds::Key, UNKNOWN, None));
         };
         if stream.source != kind {
             let reason = "this stream's source is another protocol; create one for this protocol";
             return Err(refusal(Grounds::Stream, reason, Some(stream.id)));
         }
-        self.admit_to(stream).await
+        let publication = self.admit_to(stream.clone(), Some(KeyDigest::of(key))).await?;
+        // A key that is replaced from here on finds the publisher where `rekeyed` looks for it.
+        let now = self.shared.store.stream(&stream.organization_id, &stream.id).await.map_err(unavailable)?;
+        match now {
+            Some(now) if now.stream_key == stream.stream_key => Ok(publication),
+            _ => Err(refusal(Grounds::Key, REPLACED, Some(stream.id))),
+        }
     }
 }
+
+const UNKNOWN: &str = "unknown stream key; copy it again from where the stream was created";
+const REPLACED: &str = "this stream key was just replaced by another one; publish with that one";
 
 fn refusal(grounds: Grounds, reason: &str, stream: Option<StreamId>) -> Refusal {
     Refusal { reason: reason.to_owned(), stream, grounds }
@@ -214,8 +236,8 @@ impl Admission {
         Ok(self.operator.get() == Some(organization))
     }
 
-    /// Admits whoever may feed the stream, if it may be fed.
-    async fn admit_to(&self, stream: Stream) -> Result<Publication, Refusal> {
+    /// Admits whoever may feed the stream, if it may be fed; `key` is what was presented.
+    async fn admit_to(&self, stream: Stream, key: Option<KeyDigest>) -> Result<Publication, Refusal> {
         let id = stream.id.clone();
         let refuse = |reason: &str| Err(refusal(Grounds::Stream, reason, Some(id.clone())));
         if stream.state.is_over() {
@@ -253,7 +275,7 @@ impl Admission {
             Claim::Fed => return refuse("this stream is being fed already; stop the other publisher first"),
             Claim::Closing => return refuse("this stream is ending; try again, or create a new one"),
         }
-        let (publication, source) = publication(id.clone(), permit);
+        let (publication, source) = publication(id.clone(), permit, key);
         if inbox.try_send(Command::Publish(source)).is_err() {
             self.registry.departed(&id);
             return refuse("this stream is ending");

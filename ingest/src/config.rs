@@ -4,6 +4,7 @@ use bytesize::ByteSize;
 use crest_core::units::Span;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How feeds are run.
@@ -43,7 +44,17 @@ pub struct RtmpConfig {
     pub listen: SocketAddr,
     /// What publishers are told to connect to, where that differs: `rtmp://live.example/live`.
     pub public_url: Option<String>,
-    /// Connections at a time, publishing or not. When there are more, one that does not publish makes room;
+    /// Where it listens for RTMP over TLS as well, `0.0.0.0:4433` for instance; not at all where it is not set.
+    pub tls_listen: Option<SocketAddr>,
+    /// PEM file with the certificate for TLS and those that lead from it to one that publishers trust.
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file with the certificate's private key.
+    pub tls_key: Option<PathBuf>,
+    /// How often it is looked whether these two files have changed: a renewed certificate is used from then on.
+    pub tls_reload: Span,
+    /// What publishers are told to connect to over TLS, where that differs: `rtmps://live.example/live`.
+    pub tls_public_url: Option<String>,
+    /// Connections at a time, over TLS or not, publishing or not. When there are more, one that does not publish makes room;
     /// where all do, the new one is closed.
     pub max_connections: usize,
     /// A connection that does not publish within this time is closed.
@@ -59,6 +70,11 @@ impl Default for RtmpConfig {
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 1935)),
             public_url: None,
+            tls_listen: None,
+            tls_certificate: None,
+            tls_key: None,
+            tls_reload: Span::secs(60),
+            tls_public_url: None,
             max_connections: 256,
             handshake: Span::secs(10),
             idle: Span::secs(15),

@@ -125,6 +125,7 @@ pub struct Ingest {
     rtmp_address: SocketAddr,
     srt_address: SocketAddr,
     routes: axum::Router,
+    rtmps_address: Option<SocketAddr>,
     steering: Arc<Steering>,
     tasks: TaskTracker,
 }
@@ -184,9 +185,14 @@ impl Ingest {
             followed: Recent::new(FOLLOWED),
             shutdown: shutdown.clone(),
         });
-        let (rtmp_address, srt_address) = (rtmp.address(), srt.address());
+        let (rtmp_address, rtmps_address, srt_address) = (rtmp.address(), rtmp.secure_address(), srt.address());
         let whip_url = whip.url(&parts.http_url);
-        let addresses = Addresses { rtmp: Some(rtmp.url()), srt: Some(srt.url()), whip: Some(whip_url) };
+        let addresses = Addresses {
+            rtmp: Some(rtmp.url()),
+            rtmps: rtmp.secure_url(),
+            srt: Some(srt.url()),
+            whip: Some(whip_url),
+        };
         let admission = Arc::new(Admission::new(shared, tasks.clone()));
         while let Err(error) = admission.recover().await {
             pause(error, patient).await?;
@@ -210,7 +216,7 @@ impl Ingest {
         tasks.spawn(retention.run(shutdown.clone()));
         tasks.spawn(recovery.run(shutdown));
         let steering = Arc::new(Steering { admission, pulls, addresses });
-        Ok(Self { rtmp_address, srt_address, routes, steering, tasks })
+        Ok(Self { rtmp_address, rtmps_address, srt_address, routes, steering, tasks })
     }
 
     /// Where RTMP publishers are accepted.
@@ -226,6 +232,11 @@ impl Ingest {
     /// What this process has to serve over HTTP for its publishers: the WHIP endpoint.
     pub fn routes(&self) -> axum::Router {
         self.routes.clone()
+    }
+
+    /// Where RTMP publishers are accepted over TLS, if they are.
+    pub fn rtmps_address(&self) -> Option<SocketAddr> {
+        self.rtmps_address
     }
 
     /// What the API asks of this role.

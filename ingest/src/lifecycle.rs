@@ -5,6 +5,7 @@ use crest_core::bus::SharedBus;
 use crest_core::codec::MediaEvent;
 use crest_core::event::EventType;
 use crest_core::instance::InstanceId;
+use crest_core::key::KeyDigest;
 use crest_core::space::Space;
 use crest_core::store::SharedStore;
 use crest_core::stream::{SourceKind, Stream, StreamState};
@@ -90,6 +91,8 @@ pub(crate) enum Command {
     Publish(Source),
     /// End the stream, and answer when it has ended.
     End(Ending, oneshot::Sender<Result<()>>),
+    /// Let go of a publisher that came in with another key than this one.
+    Rekeyed(KeyDigest),
     /// Look into the store: another process may have ended the stream, or feed it by now.
     Look,
 }
@@ -225,6 +228,8 @@ impl Life {
                     }
                     continue;
                 }
+                // Whoever came in with the key before is gone already.
+                Some(Command::Rekeyed(_)) => continue,
                 Some(Command::End(ending, reply)) => {
                     self.finish(ending, reply).await;
                     break;
@@ -260,7 +265,10 @@ impl Life {
                         }
                         continue;
                     }
-                    Some(Command::Publish(_)) => continue,
+                    Some(Command::Rekeyed(key)) if source.came_with_another(key) => {
+                        break Departure::Gone("its stream key was replaced".to_owned());
+                    }
+                    Some(Command::Publish(_) | Command::Rekeyed(_)) => continue,
                     None => break Departure::Shutdown,
                 },
                 delivery = source.next() => delivery,

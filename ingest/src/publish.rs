@@ -4,6 +4,7 @@
 
 use async_trait::async_trait;
 use crest_core::codec::MediaEvent;
+use crest_core::key::KeyDigest;
 use crest_core::stream::SourceKind;
 use crest_core::{StreamId, WallTime};
 use std::net::SocketAddr;
@@ -115,12 +116,18 @@ pub(crate) struct Source {
     disconnect: CancellationToken,
     /// Given back with the source: whoever comes next finds room.
     gate: Gate,
+    key: Option<KeyDigest>,
 }
 
 impl Source {
     /// What every event passes before it is used.
     pub(crate) fn gate(&mut self) -> &mut Gate {
         &mut self.gate
+    }
+
+    /// Whether its publisher came in with another key than this one; what is pulled came in with none.
+    pub(crate) fn came_with_another(&self, key: KeyDigest) -> bool {
+        self.key.is_some_and(|own| own != key)
     }
 
     /// The next delivery; a connection that broke is `Gone` too.
@@ -147,10 +154,10 @@ impl Drop for Source {
     }
 }
 
-/// Both ends of the way in to a stream.
-pub(crate) fn publication(stream: StreamId, permit: Permit) -> (Publication, Source) {
+/// Both ends of the way in to a stream, for whoever came in with `key`.
+pub(crate) fn publication(stream: StreamId, permit: Permit, key: Option<KeyDigest>) -> (Publication, Source) {
     let (sender, receiver) = mpsc::channel(DELIVERIES);
     let disconnect = CancellationToken::new();
     let publication = Publication { stream, deliveries: sender, disconnect: disconnect.clone() };
-    (publication, Source { deliveries: receiver, disconnect, gate: Gate::new(permit) })
+    (publication, Source { deliveries: receiver, disconnect, gate: Gate::new(permit), key })
 }

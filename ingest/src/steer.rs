@@ -34,6 +34,15 @@ impl Steering {
                 }
                 return;
             }
+            Control::Rekeyed { organization_id, stream_id } => {
+                match self.admission.store().stream(organization_id, stream_id).await {
+                    Ok(Some(stream)) => self.admission.hear_rekeyed(&stream),
+                    Ok(None) => {}
+                    // The watch finds it.
+                    Err(error) => tracing::warn!(%stream_id, %error, "a stream's new key could not be looked up"),
+                }
+                return;
+            }
             Control::Session { .. } => {}
         }
         self.admission.hear(control);
@@ -45,6 +54,11 @@ impl FeedControl for Steering {
     async fn stop(&self, stream: &Stream) -> Result<()> {
         self.pulls.stop(&stream.id);
         self.admission.end(stream, Ending::Stopped).await
+    }
+
+    async fn rekeyed(&self, stream: &Stream) -> Result<()> {
+        self.admission.rekeyed(stream).await;
+        Ok(())
     }
 
     fn room(&self) -> Room {

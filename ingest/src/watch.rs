@@ -5,6 +5,7 @@
 //! makes it sooner.
 
 use crest_core::instance::{self, BEAT, Heard};
+use crest_core::key::KeyDigest;
 use crest_core::stream::{SourceKind, Stream, StreamState};
 use crest_core::{Fault, Result, Session, StreamId};
 use std::collections::HashMap;
@@ -72,6 +73,12 @@ impl Watch {
             if !as_it_should_be && let Some(inbox) = self.registry.inbox(&id) {
                 // With a full inbox it is looked at the next time.
                 let _ = inbox.try_send(Command::Look);
+            }
+        }
+        for stream in going_on.iter().filter(|stream| self.is_own(stream)) {
+            if let Some(inbox) = self.registry.inbox(&stream.id) {
+                // Its key may have been replaced, and word of it lost.
+                let _ = inbox.try_send(Command::Rekeyed(KeyDigest::of(&stream.stream_key)));
             }
         }
         let mut left = HashMap::new();

@@ -69,6 +69,7 @@ pub fn bounds(config: &Config) -> Result<(), Usage> {
     url("http.public_url", &config.http.public_url, ["http://", "https://"])?;
     url("rtmp.public_url", &config.rtmp.public_url, ["rtmp://", "rtmps://"])?;
     url("webrtc.public_url", &config.webrtc.public_url, ["http://", "https://"])?;
+    url("rtmp.tls_public_url", &config.rtmp.tls_public_url, ["rtmps://", "rtmps://"])?;
     url("srt.public_url", &config.srt.public_url, ["srt://", "srt://"])?;
     match &config.srt.passphrase {
         Some(passphrase) if !(10..=79).contains(&passphrase.0.len()) => {

@@ -129,6 +129,9 @@ async fn configured(config: &Config) -> Vec<Finding> {
     findings.extend(resolvers::resolvers(&config.pull.resolvers));
     findings.push(ports::port("srt-port", "srt.listen", config.srt.listen, Over::Udp, &running));
     findings.push(ports::port("webrtc-port", "webrtc.listen", config.webrtc.listen, Over::Udp, &running));
+    if let Some(rtmps) = config.rtmp.tls_listen {
+        findings.push(ports::port("rtmps-port", "rtmp.tls_listen", rtmps, Over::Tcp, &running));
+    }
     findings.push(limits::descriptors(crate::descriptors::needed(config)));
     findings.push(clock::clock(data_dir).await);
     findings

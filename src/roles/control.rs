@@ -87,6 +87,12 @@ impl FeedControl for Remote {
         }
     }
 
+    async fn rekeyed(&self, stream: &Stream) -> Result<()> {
+        let asked = Control::Rekeyed { organization_id: stream.organization_id.clone(), stream_id: stream.id.clone() };
+        let record = Record::new(Topic::Control, stream.id.clone(), asked.encode()?);
+        self.parts.entry.append(Topic::Control, vec![record]).await
+    }
+
     fn room(&self) -> Room {
         self.own.as_ref().map_or(Room::Ample, |own| own.room())
     }
@@ -106,6 +112,9 @@ impl FeedControl for Remote {
         }
         if let Some(url) = &self.parts.config.webrtc.public_url {
             addresses.get_or_insert_default().whip = Some(url.trim_end_matches('/').to_owned());
+        }
+        if let Some(url) = &self.parts.config.rtmp.tls_public_url {
+            addresses.get_or_insert_default().rtmps = Some(url.trim_end_matches('/').to_owned());
         }
         Ok(addresses)
     }

@@ -117,6 +117,9 @@ async fn start_roles(
             let started = roles::ingest::start(parts, reserve).await?;
             println!("rtmp listening on rtmp://{}/{}", started.rtmp_address(), crest_ingest::rtmp::APPLICATION);
             println!("srt listening on srt://{}", started.srt_address());
+            if let Some(address) = started.rtmps_address() {
+                println!("rtmps listening on rtmps://{address}/{}", crest_ingest::rtmp::APPLICATION);
+            }
             std::io::stdout().flush()?;
             if parts.others.is_some() {
                 running.spawn(roles::control::follow(parts.clone(), started.ears()));

@@ -158,6 +158,7 @@ fn the_api_describes_itself() -> Result<()> {
             ("/v1/streams", &["get", "post"][..]),
             ("/v1/streams/{id}", &["get"]),
             ("/v1/streams/{id}/stop", &["post"]),
+            ("/v1/streams/{id}/rotate-key", &["post"]),
             ("/v1/streams/{id}/highlights", &["get"]),
             ("/v1/streams/{id}/chat", &["post"]),
             ("/v1/streams/{id}/markers", &["post"]),

@@ -35,6 +35,7 @@ pub struct Server {
     child: Child,
     /// The process, `crest` or its keeper.
     pid: u32,
+    /// What it logs.
     pub log: PathBuf,
     /// Its data directory.
     pub data: PathBuf,

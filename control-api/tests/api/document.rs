@@ -10,7 +10,7 @@ use crate::world::{ALICE, OPERATOR, World};
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 /// Everything the API offers.
-const ROUTES: [&str; 25] = [
+const ROUTES: [&str; 26] = [
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",
@@ -23,6 +23,7 @@ const ROUTES: [&str; 25] = [
     "POST /v1/streams",
     "GET /v1/streams",
     "GET /v1/streams/{id}",
+    "POST /v1/streams/{id}/rotate-key",
     "POST /v1/streams/{id}/stop",
     "GET /v1/streams/{id}/highlights",
     "POST /v1/streams/{id}/chat",

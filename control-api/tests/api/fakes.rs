@@ -106,6 +106,18 @@ impl Streams for MemoryStore {
     async fn streams_in(&self, _: &[StreamState]) -> Result<Vec<Stream>> {
         unused()
     }
+    async fn rotate_stream_key(&self, org: &OrganizationId, id: &StreamId, key: &str) -> Result<Option<Stream>> {
+        self.up()?;
+        let mut streams = self.streams.lock().unwrap();
+        let Some(stream) = streams.iter_mut().find(|s| s.id == *id && s.organization_id == *org) else {
+            return Ok(None);
+        };
+        if stream.state.is_over() {
+            return Err(Error::conflict("it is over"));
+        }
+        stream.stream_key = key.to_owned();
+        Ok(Some(stream.clone()))
+    }
     async fn explain_stream(&self, _: &StreamId, _: &str, _: WallTime) -> Result<()> {
         unused()
     }
@@ -378,6 +390,8 @@ pub struct MemoryFeeds {
     pub store: Arc<MemoryStore>,
     pub stopping: Mutex<Stopping>,
     pub room: Mutex<Room>,
+    /// The keys that feeds were told of.
+    pub rekeyed: Mutex<Vec<String>>,
     /// Whether nobody takes feeds.
     pub deserted: AtomicBool,
 }
@@ -394,6 +408,10 @@ impl FeedControl for MemoryFeeds {
         for s in self.store.streams.lock().unwrap().iter_mut().filter(|s| s.id == stream.id) {
             s.state = StreamState::Ended;
         }
+        Ok(())
+    }
+    async fn rekeyed(&self, stream: &Stream) -> Result<()> {
+        self.rekeyed.lock().unwrap().push(stream.stream_key.clone());
         Ok(())
     }
     fn room(&self) -> Room {

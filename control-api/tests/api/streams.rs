@@ -5,7 +5,7 @@ use crest_core::space::Room;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 
-use crate::world::{ALICE, World};
+use crate::world::{ALICE, BOB, World};
 
 #[tokio::test]
 async fn a_stream_says_where_to_publish_to() {
@@ -141,4 +141,27 @@ async fn while_nobody_takes_feeds_no_stream_is_created_and_those_that_are_there_
     let shown = world.get(&format!("/v1/streams/{id}"), ALICE).await.json();
     assert_eq!(shown["ingest"]["rtmp_url"], Value::Null);
     assert_eq!(world.get("/v1/streams", ALICE).await.json()["data"], json!([shown]));
+}
+
+#[tokio::test]
+async fn a_key_is_replaced_and_whoever_has_the_feed_is_told() {
+    let world = World::new();
+    let id = world.stream(ALICE).await;
+    let path = format!("/v1/streams/{id}");
+    let key = |stream: &Value| stream["ingest"]["stream_key"].as_str().unwrap().to_owned();
+    let before = key(&world.get(&path, ALICE).await.json());
+    let mut known = vec![before];
+    for _ in 0..2 {
+        let rotated = world.ask("POST", &format!("{path}/rotate-key"), ALICE, &[]).await;
+        assert_eq!((rotated.status.as_u16(), rotated.header("cache-control")), (200, "no-store"));
+        let new = key(&rotated.json());
+        assert!(!known.contains(&new) && new.starts_with("sk_live_"), "{new} {known:?}");
+        assert_eq!(world.get(&path, ALICE).await.json(), rotated.json());
+        known.push(new);
+    }
+    assert_eq!(*world.feeds.rekeyed.lock().unwrap(), known[1..]);
+    world.ask("POST", &format!("{path}/rotate-key"), BOB, &[]).await.refused(404, "not_found");
+    world.ask("POST", &format!("{path}/stop"), ALICE, &[]).await;
+    world.ask("POST", &format!("{path}/rotate-key"), ALICE, &[]).await.refused(409, "stream_over");
+    assert_eq!(world.feeds.rekeyed.lock().unwrap().len(), 2);
 }

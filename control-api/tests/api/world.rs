@@ -104,6 +104,7 @@ impl World {
             store: store.clone(),
             stopping: Stopping::Works.into(),
             room: Default::default(),
+            rekeyed: Default::default(),
             deserted: Default::default(),
         });
         let ready = Arc::new(AtomicBool::new(true));

@@ -10,9 +10,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::dispatcher::{self, Dispatch};
 use tracing::instrument::WithSubscriber;
@@ -33,6 +35,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(super) struct Accepted {
     pub(super) number: u64,
     pub(super) socket: TcpStream,
+    /// What shakes hands first, where it came to the port for TLS.
+    pub(super) tls: Option<TlsAcceptor>,
     pub(super) peer: SocketAddr,
     /// Its place among the others.
     pub(super) place: Place,
@@ -64,19 +68,52 @@ impl Ending {
     }
 }
 
-/// Serves one connection until it ends, is not wanted any more, or says nothing for too long.
+/// Serves one connection, over TLS or not, until it ends, is not wanted any more, or says nothing for too long.
 pub(super) async fn serve(
-    Accepted { number, socket, peer, place, make_room }: Accepted,
+    accepted: Accepted,
     config: RtmpConfig,
     publishers: Arc<dyn Publishers>,
     shutdown: CancellationToken,
 ) {
-    let (inside, outside) = match socket.set_nodelay(true).map(|()| guard::pair()) {
-        Ok(pair) => match pair.await {
-            Ok(pair) => pair,
-            Err(error) => return tracing::warn!(%peer, %error, "an RTMP connection could not be served"),
-        },
-        Err(error) => return tracing::debug!(%peer, %error, "an RTMP connection was lost at once"),
+    let Accepted { number, socket, tls, peer, place, make_room } = accepted;
+    if let Err(error) = socket.set_nodelay(true) {
+        return tracing::debug!(%peer, %error, "an RTMP connection was lost at once");
+    }
+    let who = Who { number, peer, place, make_room };
+    let Some(tls) = tls else { return speak(socket, who, config, publishers, shutdown).await };
+    let secured = tokio::select! {
+        secured = tokio::time::timeout(config.handshake.0, tls.accept(socket)) => secured,
+        () = who.make_room.cancelled() => return,
+        () = shutdown.cancelled() => return,
+    };
+    let reason = match secured {
+        Ok(Ok(secured)) => return speak(secured, who, config, publishers, shutdown).await,
+        Ok(Err(error)) => format!("{error}; rtmp.tls_listen takes rtmps:// alone"),
+        Err(_) => format!("it was not over within {:?} (rtmp.handshake)", config.handshake.0),
+    };
+    metrics::counter!("crest_rtmp_connections_failed_total", "cause" => "tls").increment(1);
+    tracing::info!(%peer, reason, "an RTMPS connection ended with its TLS handshake");
+}
+
+/// Whose connection it is.
+struct Who {
+    number: u64,
+    peer: SocketAddr,
+    place: Place,
+    make_room: CancellationToken,
+}
+
+/// RTMP over whatever carries it.
+async fn speak(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    Who { number, peer, place, make_room }: Who,
+    config: RtmpConfig,
+    publishers: Arc<dyn Publishers>,
+    shutdown: CancellationToken,
+) {
+    let (inside, outside) = match guard::pair().await {
+        Ok(pair) => pair,
+        Err(error) => return tracing::warn!(%peer, %error, "an RTMP connection could not be served"),
     };
     let (deadline, deadlines) = watch::channel(Instant::now() + config.handshake.0);
     let handler = Arc::new(Handler {

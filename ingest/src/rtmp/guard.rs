@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::amf;
@@ -23,6 +23,8 @@ const VERSION: u8 = 3;
 /// remembers what some of them name for as long as the connection lasts.
 const COMMANDS: usize = 1024 * 1024;
 const COMMAND: usize = 1024;
+/// How TLS begins.
+const TLS: u8 = 0x16;
 const SET_CHUNK_SIZE: u8 = 1;
 const ABORT: u8 = 2;
 const AUDIO: u8 = 8;
@@ -41,6 +43,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(super) enum Violation {
     #[error("what was sent is not RTMP")]
     NotRtmp,
+    #[error("what was sent is TLS; rtmps:// goes to rtmp.tls_listen")]
+    Tls,
     #[error("too many chunk streams")]
     ChunkStreams,
     #[error("messages larger than allowed")]
@@ -59,7 +63,7 @@ impl Violation {
     /// Its name in metrics.
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::NotRtmp => "not_rtmp",
+            Self::NotRtmp | Self::Tls => "not_rtmp",
             Self::ChunkStreams => "chunk_streams",
             Self::TooLarge => "too_large",
             Self::Malformed => "malformed",
@@ -135,6 +139,7 @@ impl Guard {
         while let Some((&first, rest)) = bytes.split_first() {
             match self.expect {
                 // Browsers, TLS clients and scanners are told apart by their first byte.
+                Expect::Handshake(HANDSHAKE) if first == TLS => return Err(Violation::Tls),
                 Expect::Handshake(HANDSHAKE) if first != VERSION => return Err(Violation::NotRtmp),
                 Expect::Handshake(left) => {
                     let now = left.min(bytes.len());
@@ -260,8 +265,12 @@ pub(super) async fn pair() -> std::io::Result<(TcpStream, TcpStream)> {
 
 /// Carries bytes between the peer and the library until the library closes its end, or the peer
 /// violates the bounds.
-pub(super) async fn relay(mut peer: TcpStream, mut library: TcpStream, mut guard: Guard) -> Result<(), Violation> {
-    let (mut from_peer, mut to_peer) = peer.split();
+pub(super) async fn relay(
+    mut peer: impl AsyncRead + AsyncWrite + Unpin,
+    mut library: TcpStream,
+    mut guard: Guard,
+) -> Result<(), Violation> {
+    let (mut from_peer, mut to_peer) = tokio::io::split(&mut peer);
     let (mut from_library, mut to_library) = library.split();
     let inbound = async {
         let mut buffer = vec![0; BUFFER];
@@ -297,7 +306,7 @@ pub(super) async fn relay(mut peer: TcpStream, mut library: TcpStream, mut guard
 
 /// Closes so that the peer reads why: a socket that is closed with bytes unread resets the connection,
 /// and a peer that is still writing would see that instead of the last answer.
-async fn linger(peer: &mut TcpStream) {
+async fn linger(peer: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     if peer.shutdown().await.is_err() {
         return;
     }

@@ -1,11 +1,12 @@
 //! RTMP, through `rtmp-rs`. Its own server neither enforces its connection limit nor tells every
-//! disconnect, so connections are accepted, bounded and cleaned up here.
+//! disconnect, so connections are accepted, bounded and cleaned up here, over TLS or not.
 
 mod amf;
 mod connection;
 pub mod flv;
 mod guard;
 mod handler;
+mod tls;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use guard::fuzzing;
@@ -16,13 +17,14 @@ use crest_core::{Error, Result};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::RtmpConfig;
 use crate::publish::{PublishServer, Publishers};
 use connection::Accepted;
+use tls::Tls;
 
 /// The application that publishers name: `rtmp://host/live`.
 pub const APPLICATION: &str = "live";
@@ -31,38 +33,80 @@ pub const APPLICATION: &str = "live";
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The RTMP listener.
-#[derive(Debug)]
 pub struct RtmpServer {
     listener: TcpListener,
     address: SocketAddr,
+    secure: Option<Secure>,
     config: RtmpConfig,
 }
 
+/// The listener for RTMP over TLS.
+struct Secure {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Tls,
+}
+
 impl RtmpServer {
-    /// Binds to `rtmp.listen`.
+    /// Binds to `rtmp.listen` and, where it is set, to `rtmp.tls_listen`.
     pub async fn bind(config: RtmpConfig) -> Result<Self> {
-        let fail = |e: std::io::Error| {
-            Error::user(format!(
-                "rtmp.listen: cannot listen on {}: {e}; choose another address or port (0 picks a free one), or stop \
-                 the program that uses it",
-                config.listen
-            ))
+        let (listener, address) = listen("rtmp.listen", config.listen).await?;
+        let secure = match config.tls_listen {
+            Some(wanted) => {
+                let tls = Tls::open(&config)?;
+                let (listener, address) = listen("rtmp.tls_listen", wanted).await?;
+                Some(Secure { listener, address, tls })
+            }
+            None => None,
         };
-        let listener = TcpListener::bind(config.listen).await.map_err(fail)?;
-        let address = listener.local_addr().map_err(fail)?;
-        Ok(Self { listener, address, config })
+        Ok(Self { listener, address, secure, config })
     }
 
     /// What publishers connect to: `rtmp.public_url`, or the bound address as this machine reaches it.
     pub fn url(&self) -> String {
-        if let Some(url) = &self.config.public_url {
-            return url.trim_end_matches('/').to_owned();
-        }
-        let mut address = self.address;
-        if address.ip().is_unspecified() {
-            address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        }
-        format!("rtmp://{address}/{APPLICATION}")
+        told("rtmp", self.address, self.config.public_url.as_deref())
+    }
+
+    /// What publishers connect to over TLS, where that is taken: `rtmp.tls_public_url`, or the bound address as
+    /// this machine reaches it.
+    pub fn secure_url(&self) -> Option<String> {
+        let address = self.secure.as_ref()?.address;
+        Some(told("rtmps", address, self.config.tls_public_url.as_deref()))
+    }
+
+    /// The address that it is bound to for TLS.
+    pub fn secure_address(&self) -> Option<SocketAddr> {
+        self.secure.as_ref().map(|secure| secure.address)
+    }
+}
+
+async fn listen(setting: &str, wanted: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let fail = |e: std::io::Error| {
+        Error::user(format!(
+            "{setting}: cannot listen on {wanted}: {e}; choose another address or port (0 picks a free one), or stop \
+             the program that uses it"
+        ))
+    };
+    let listener = TcpListener::bind(wanted).await.map_err(fail)?;
+    let address = listener.local_addr().map_err(fail)?;
+    Ok((listener, address))
+}
+
+fn told(scheme: &str, mut address: SocketAddr, public: Option<&str>) -> String {
+    if let Some(url) = public {
+        return url.trim_end_matches('/').to_owned();
+    }
+    if address.ip().is_unspecified() {
+        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    format!("{scheme}://{address}/{APPLICATION}")
+}
+
+/// The next connection to the listener for TLS; none ever where there is no such listener.
+async fn next_secure(secure: Option<&Secure>) -> std::io::Result<(TcpStream, SocketAddr)> {
+    match secure {
+        Some(secure) => secure.listener.accept().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -72,14 +116,15 @@ impl PublishServer for RtmpServer {
         self.address
     }
 
-    async fn run(self: Box<Self>, publishers: Arc<dyn Publishers>, shutdown: CancellationToken) {
+    async fn run(mut self: Box<Self>, publishers: Arc<dyn Publishers>, shutdown: CancellationToken) {
         let crowd = Crowd::new(self.config.max_connections);
         let connections = TaskTracker::new();
         let mut number = 0u64;
         loop {
-            let accepted = tokio::select! {
+            let (accepted, over_tls) = tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = self.listener.accept() => accepted,
+                accepted = self.listener.accept() => (accepted, false),
+                accepted = next_secure(self.secure.as_ref()) => (accepted, true),
             };
             let (socket, peer) = match accepted {
                 Ok(accepted) => accepted,
@@ -100,7 +145,8 @@ impl PublishServer for RtmpServer {
                 }
             };
             number += 1;
-            let accepted = Accepted { number, socket, peer, place, make_room };
+            let tls = self.secure.as_mut().filter(|_| over_tls).map(|secure| secure.tls.acceptor());
+            let accepted = Accepted { number, socket, tls, peer, place, make_room };
             connections.spawn(connection::serve(
                 accepted,
                 self.config.clone(),
@@ -108,7 +154,7 @@ impl PublishServer for RtmpServer {
                 shutdown.clone(),
             ));
         }
-        drop(self.listener);
+        drop(self);
         connections.close();
         connections.wait().await;
     }

@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
+use crate::limits::{Ledger, LimitsConfig};
 use crate::publish::{Delivery, Publication, Refusal, Source, publication};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -28,7 +29,8 @@ struct Open(mpsc::UnboundedSender<Source>);
 #[async_trait]
 impl Publishers for Open {
     async fn admit(&self, _: &str, _: SourceKind) -> Result<Publication, Refusal> {
-        let (publication, source) = publication(StreamId::from_raw("str_a"));
+        let permit = Ledger::new(LimitsConfig::default()).admit(None).unwrap();
+        let (publication, source) = publication(StreamId::from_raw("str_a"), permit, None);
         self.0.send(source).unwrap();
         Ok(publication)
     }

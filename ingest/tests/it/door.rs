@@ -72,7 +72,7 @@ async fn a_publisher_that_falls_silent_is_taken_for_gone() {
 async fn a_port_that_is_taken_names_the_setting() {
     let rig = Rig::start(Settings::default(), vec![]).await;
     let config = crest_ingest::RtmpConfig { listen: rig.ingest().rtmp_address(), ..Default::default() };
-    let error = crest_ingest::rtmp::RtmpServer::bind(config).await.unwrap_err();
+    let error = crest_ingest::rtmp::RtmpServer::bind(config).await.err().unwrap();
     assert!(error.message.contains("rtmp.listen"), "{error}");
     let url = format!("rtmp://{}/live", rig.ingest().rtmp_address());
     assert_eq!(rig.ingest().control().addresses().await.unwrap().unwrap().rtmp, Some(url));

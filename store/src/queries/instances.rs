@@ -18,15 +18,16 @@ impl Instances for DbStore {
         let addresses = instance.addresses.as_ref();
         change!(self, "beat", Whose::All, |tx| {
             sqlx::query(
-                "INSERT INTO instances (id, organization_id, roles, rtmp_url, srt_url, whip_url, seen_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) \
+                "INSERT INTO instances (id, organization_id, roles, rtmp_url, rtmps_url, srt_url, whip_url, seen_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
                  ON CONFLICT (id) DO UPDATE SET roles = excluded.roles, rtmp_url = excluded.rtmp_url, \
-                 srt_url = excluded.srt_url, whip_url = excluded.whip_url, seen_at = excluded.seen_at",
+                 rtmps_url = excluded.rtmps_url, srt_url = excluded.srt_url, whip_url = excluded.whip_url, seen_at = excluded.seen_at",
             )
             .bind(instance.id.as_str())
             .bind(ALL_TENANTS)
             .bind(&instance.roles)
             .bind(addresses.and_then(|addresses| addresses.rtmp.as_deref()))
+            .bind(addresses.and_then(|addresses| addresses.rtmps.as_deref()))
             .bind(addresses.and_then(|addresses| addresses.srt.as_deref()))
             .bind(addresses.and_then(|addresses| addresses.whip.as_deref()))
             .bind(instance.seen_at.0)
@@ -40,8 +41,9 @@ impl Instances for DbStore {
         look!(self, Whose::All, |tx| {
             let rows = sqlx::query("SELECT * FROM instances ORDER BY id").fetch_all(&mut **tx).await?;
             let instance = |row| {
-                let (rtmp, srt, whip) = (get(row, "rtmp_url")?, get(row, "srt_url")?, get(row, "whip_url")?);
-                let addresses = Addresses { rtmp, srt, whip };
+                let (rtmp, rtmps) = (get(row, "rtmp_url")?, get(row, "rtmps_url")?);
+                let (srt, whip) = (get(row, "srt_url")?, get(row, "whip_url")?);
+                let addresses = Addresses { rtmp, rtmps, srt, whip };
                 Ok(Instance {
                     id: InstanceId::from_raw(get::<String>(row, "id")?),
                     roles: get(row, "roles")?,

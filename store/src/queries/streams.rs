@@ -2,9 +2,11 @@
 
 use async_trait::async_trait;
 use sqlx::QueryBuilder;
+use subtle::ConstantTimeEq;
 
 use crest_core::event::Event;
 use crest_core::instance::InstanceId;
+use crest_core::key::KeyDigest;
 use crest_core::store::{Page, Paged, Streams};
 use crest_core::stream::{SessionRow, SourceKind, Stream, StreamState};
 use crest_core::{Error, MediaTime, OrganizationId, Result, Session, StreamId, WallTime};
@@ -54,6 +56,38 @@ async fn locked(tx: &mut Tx, id: &StreamId) -> Outcome<Stream> {
     stream(&row.ok_or_else(|| Error::not_found(format!("there is no stream {id}")))?)
 }
 
+/// The stream whose key has this digest, and whether there are streams whose key has not been digested.
+async fn holder(tx: &mut Tx, digest: &str) -> Outcome<(Option<Stream>, bool)> {
+    let row = sqlx::query("SELECT * FROM streams WHERE stream_key_sha256 = $1")
+        .bind(digest)
+        .fetch_optional(&mut **tx)
+        .await?;
+    let missing = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM streams WHERE stream_key_sha256 IS NULL)")
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok((row.as_ref().map(stream).transpose()?, missing))
+}
+
+impl DbStore {
+    /// Digests the keys that an earlier version stored, which may still be running beside this one.
+    async fn digest_keys(&self) -> Result<()> {
+        change!(self, "digest_keys", Whose::All, |tx| {
+            let rows =
+                sqlx::query(concat!("SELECT id, stream_key FROM streams WHERE stream_key_sha256 IS NULL", lock_row!()))
+                    .fetch_all(&mut **tx)
+                    .await?;
+            for row in &rows {
+                sqlx::query("UPDATE streams SET stream_key_sha256 = $1 WHERE id = $2")
+                    .bind(KeyDigest::of(&get::<String>(row, "stream_key")?).to_string())
+                    .bind(get::<String>(row, "id")?)
+                    .execute(&mut **tx)
+                    .await?;
+            }
+            Ok(())
+        })
+    }
+}
+
 #[async_trait]
 impl Streams for DbStore {
     async fn create_stream(&self, stream: &Stream) -> Result<()> {
@@ -65,9 +99,9 @@ impl Streams for DbStore {
         };
         let done = change!(self, "create_stream", Whose::Of(&stream.organization_id), |tx| {
             sqlx::query(
-                "INSERT INTO streams (id, organization_id, name, source, source_url, chat, forward, stream_key, state, \
-                 state_reason, session, instance, created_at, updated_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+                "INSERT INTO streams (id, organization_id, name, source, source_url, chat, forward, stream_key, \
+                 stream_key_sha256, state, state_reason, session, instance, created_at, updated_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
             )
             .bind(stream.id.as_str())
             .bind(stream.organization_id.as_str())
@@ -77,6 +111,7 @@ impl Streams for DbStore {
             .bind(&chat)
             .bind(&forward)
             .bind(&stream.stream_key)
+            .bind(KeyDigest::of(&stream.stream_key).to_string())
             .bind(stream.state.name())
             .bind(&stream.state_reason)
             .bind(stream.session.map(session_int))
@@ -127,12 +162,43 @@ impl Streams for DbStore {
         if !can_be_kept(stream_key) {
             return Ok(None);
         }
-        look!(self, Whose::All, |tx| {
-            let row = sqlx::query("SELECT * FROM streams WHERE stream_key = $1")
-                .bind(stream_key)
+        let digest = KeyDigest::of(stream_key).to_string();
+        let (mut row, missing) = look!(self, Whose::All, |tx| { holder(tx, &digest).await })?;
+        if row.is_none() && missing {
+            self.digest_keys().await?;
+            (row, _) = look!(self, Whose::All, |tx| { holder(tx, &digest).await })?;
+        }
+        Ok(row.filter(|found| found.stream_key.as_bytes().ct_eq(stream_key.as_bytes()).into()))
+    }
+
+    /// Done again with the same key it answers the same.
+    async fn rotate_stream_key(
+        &self,
+        organization: &OrganizationId,
+        id: &StreamId,
+        stream_key: &str,
+    ) -> Result<Option<Stream>> {
+        if !can_be_kept(id.as_str()) {
+            return Ok(None);
+        }
+        change!(self, "rotate_stream_key", Whose::Of(organization), |tx| {
+            let row = sqlx::query(concat!("SELECT * FROM streams WHERE id = $1 AND organization_id = $2", lock_row!()))
+                .bind(id.as_str())
+                .bind(organization.as_str())
                 .fetch_optional(&mut **tx)
                 .await?;
-            row.as_ref().map(stream).transpose()
+            let Some(mut rotated) = row.as_ref().map(stream).transpose()? else { return Ok(None) };
+            if rotated.state.is_over() {
+                return Err(Error::conflict(format!("stream {id} is over; create another one")).into());
+            }
+            sqlx::query("UPDATE streams SET stream_key = $1, stream_key_sha256 = $2 WHERE id = $3")
+                .bind(stream_key)
+                .bind(KeyDigest::of(stream_key).to_string())
+                .bind(id.as_str())
+                .execute(&mut **tx)
+                .await?;
+            stream_key.clone_into(&mut rotated.stream_key);
+            Ok(Some(rotated))
         })
     }
 

@@ -100,6 +100,14 @@ impl Streams for MemoryStore {
     async fn streams_in(&self, states: &[StreamState]) -> Result<Vec<Stream>> {
         Ok(self.0.lock().unwrap().streams.iter().filter(|s| states.contains(&s.state)).cloned().collect())
     }
+    async fn rotate_stream_key(&self, _: &OrganizationId, id: &StreamId, key: &str) -> Result<Option<Stream>> {
+        let mut rows = self.0.lock().unwrap();
+        let stream = rows.streams.iter_mut().find(|s| s.id == *id);
+        Ok(stream.map(|stream| {
+            stream.stream_key = key.to_owned();
+            stream.clone()
+        }))
+    }
     async fn explain_stream(&self, id: &StreamId, reason: &str, _: WallTime) -> Result<()> {
         let waiting = |s: &&mut Stream| matches!(s.state, StreamState::Created | StreamState::Interrupted);
         if let Some(stream) = self.0.lock().unwrap().streams.iter_mut().filter(waiting).find(|s| s.id == *id) {

@@ -10,7 +10,7 @@ use super::world::{NOW, World, instance};
 fn beat(name: &str, roles: &str, seen_at: WallTime) -> Instance {
     let rtmp = roles.contains("ingest").then(|| format!("rtmp://{name}:1935/live"));
     let srt = roles.contains("ingest,").then(|| format!("srt://{name}:8890"));
-    let addresses = Addresses { rtmp, srt, whip: None };
+    let addresses = Addresses { rtmp, rtmps: Some("rtmps://a:4433/live".to_owned()), srt, whip: None };
     let addresses = (addresses != Addresses::default()).then_some(addresses);
     Instance { id: instance(name), roles: roles.to_owned(), addresses, seen_at }
 }

@@ -171,3 +171,25 @@ async fn a_limit_is_capped_and_a_made_up_cursor_refused() {
         assert_eq!(error.fault, Fault::User, "{bad}");
     }
 }
+
+#[tokio::test]
+async fn a_key_that_was_replaced_opens_nothing_any_more() {
+    let world = World::new().await;
+    let other = world.store.create_organization("other", "crest_sk_other", NOW).await.unwrap();
+    let rotate = |organization, id, key| world.store.rotate_stream_key(organization, id, key);
+    let nobody = StreamId::from_raw("str_no");
+    assert_eq!(rotate(&world.organization, &nobody, "key_new").await.unwrap(), None);
+    assert_eq!(rotate(&other.id, &world.stream, "key_new").await.unwrap(), None, "another tenant's");
+    assert!(world.store.stream_of_key("key_of_str_a").await.unwrap().is_some());
+
+    for _ in 0..2 {
+        let rotated = rotate(&world.organization, &world.stream, "key_new").await.unwrap().unwrap();
+        assert_eq!(rotated.stream_key, "key_new");
+        assert_eq!(world.store.stream_of_key("key_new").await.unwrap(), Some(rotated));
+        assert_eq!(world.store.stream_of_key("key_of_str_a").await.unwrap(), None);
+    }
+    world.store.transition_stream(&world.stream, None, Ended, None, NOW, &[]).await.unwrap();
+    let late = rotate(&world.organization, &world.stream, "key_late").await.unwrap_err();
+    assert_eq!(late.fault, Fault::Conflict);
+    assert!(world.store.stream_of_key("key_new").await.unwrap().is_some(), "whoever has it is told that it is over");
+}
