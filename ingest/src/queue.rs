@@ -4,6 +4,7 @@
 use crest_core::codec::{AudioConfig, Packet, VideoConfig};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// What waits to be sampled.
@@ -23,7 +24,8 @@ impl Item {
 
 #[derive(Debug, Default)]
 struct Inside {
-    items: VecDeque<Item>,
+    /// Each with when it came.
+    items: VecDeque<(Instant, Item)>,
     bytes: usize,
     closed: bool,
 }
@@ -47,9 +49,9 @@ impl Ring {
         let mut dropped = 0;
         let mut inside = self.lock();
         inside.bytes += item.bytes();
-        inside.items.push_back(item);
+        inside.items.push_back((Instant::now(), item));
         while inside.items.len() > self.max_items || (inside.bytes > self.max_bytes && inside.items.len() > 1) {
-            let Some(old) = inside.items.pop_front() else { break };
+            let Some((_, old)) = inside.items.pop_front() else { break };
             inside.bytes -= old.bytes();
             dropped += 1;
         }
@@ -64,14 +66,14 @@ impl Ring {
         self.changed.notify_one();
     }
 
-    /// The oldest item; `None` once the ring is closed and empty.
-    pub(crate) async fn pop(&self) -> Option<Item> {
+    /// The oldest item, and when it came; `None` once the ring is closed and empty.
+    pub(crate) async fn pop(&self) -> Option<(Instant, Item)> {
         loop {
             {
                 let mut inside = self.lock();
-                if let Some(item) = inside.items.pop_front() {
+                if let Some((came, item)) = inside.items.pop_front() {
                     inside.bytes -= item.bytes();
-                    return Some(item);
+                    return Some((came, item));
                 }
                 if inside.closed {
                     return None;
@@ -102,7 +104,7 @@ mod tests {
 
     async fn times(ring: &Ring) -> Vec<i64> {
         let mut times = Vec::new();
-        while let Some(Item::Audio(_, packet)) = ring.pop().await {
+        while let Some((_, Item::Audio(_, packet))) = ring.pop().await {
             times.push(packet.dts.nanos() / 1_000_000);
         }
         times
