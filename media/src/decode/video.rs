@@ -54,9 +54,6 @@ impl VideoDecoder {
         decoder.set_property("output-corrupt", false);
         decoder.set_property("discard-corrupted-frames", true);
         decoder.set_property("qos", false);
-        // Otherwise libavcodec keeps its picture as a reference, and GStreamer copies it into memory fresh from the
-        // system each time; this way the copy goes into a pool.
-        decoder.set_property("direct-rendering", false);
         let scale = element("videoconvertscale")?;
         scale.set_property("add-borders", false);
         let square = gst::Fraction::new(1, 1);
