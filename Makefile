@@ -49,6 +49,7 @@ lint: ## formatting and clippy
 bench: ## the benchmarks, in their short form; ARGS are those of the first
 	@scripts/setup.sh all
 	cargo bench --profile demo --bench soak $(if $(ARGS),-- $(ARGS))
+	cargo bench --bench density
 	cargo bench --bench bus -- --records 100000 --rounds 1 --backlog 50000 --seconds 30
 	cargo bench --workspace --bench signals
 

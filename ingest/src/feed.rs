@@ -107,6 +107,7 @@ impl Feed {
             pool: shared.pool.clone(),
             sampler: Sampler::new(stream.organization_id.clone(), media.session),
             told: BTreeSet::new(),
+            came: None,
         };
         let sampling = tokio::spawn(sampling.run(Arc::clone(&ring)));
         metrics::gauge!("crest_feeds_live").increment(1.0);

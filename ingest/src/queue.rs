@@ -4,7 +4,12 @@
 use crest_core::codec::{AudioConfig, Packet, VideoConfig};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+
+/// What came is handed on together as soon as the oldest has waited for so long, or the ring is half full: a task that
+/// is woken for each packet costs more than the work of most. Samples are of 500 ms anyway.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// What waits to be sampled.
 #[derive(Debug)]
@@ -23,7 +28,8 @@ impl Item {
 
 #[derive(Debug, Default)]
 struct Inside {
-    items: VecDeque<Item>,
+    /// Each with when it came.
+    items: VecDeque<(Instant, Item)>,
     bytes: usize,
     closed: bool,
 }
@@ -44,17 +50,23 @@ impl Ring {
 
     /// Adds an item, and returns how many old ones had to go.
     pub(crate) fn push(&self, item: Item) -> u64 {
+        let now = Instant::now();
         let mut dropped = 0;
         let mut inside = self.lock();
         inside.bytes += item.bytes();
-        inside.items.push_back(item);
+        inside.items.push_back((now, item));
         while inside.items.len() > self.max_items || (inside.bytes > self.max_bytes && inside.items.len() > 1) {
-            let Some(old) = inside.items.pop_front() else { break };
+            let Some((_, old)) = inside.items.pop_front() else { break };
             inside.bytes -= old.bytes();
             dropped += 1;
         }
+        // A feed that stops arriving leaves less than that behind, until it goes on or the ring is closed.
+        let waited = inside.items.front().is_some_and(|(came, _)| now.duration_since(*came) >= GATHER);
+        let due = waited || inside.items.len() > self.max_items / 2 || inside.bytes > self.max_bytes / 2;
         drop(inside);
-        self.changed.notify_one();
+        if due {
+            self.changed.notify_one();
+        }
         dropped
     }
 
@@ -64,14 +76,14 @@ impl Ring {
         self.changed.notify_one();
     }
 
-    /// The oldest item; `None` once the ring is closed and empty.
-    pub(crate) async fn pop(&self) -> Option<Item> {
+    /// The oldest item, and when it came; `None` once the ring is closed and empty.
+    pub(crate) async fn pop(&self) -> Option<(Instant, Item)> {
         loop {
             {
                 let mut inside = self.lock();
-                if let Some(item) = inside.items.pop_front() {
+                if let Some((came, item)) = inside.items.pop_front() {
                     inside.bytes -= item.bytes();
-                    return Some(item);
+                    return Some((came, item));
                 }
                 if inside.closed {
                     return None;
@@ -102,10 +114,27 @@ mod tests {
 
     async fn times(ring: &Ring) -> Vec<i64> {
         let mut times = Vec::new();
-        while let Some(Item::Audio(_, packet)) = ring.pop().await {
+        while let Some((_, Item::Audio(_, packet))) = ring.pop().await {
             times.push(packet.dts.nanos() / 1_000_000);
         }
         times
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_is_woken_before_anything_has_to_go() {
+        let ring = Arc::new(Ring::new(8, 1000));
+        let reader = tokio::spawn({
+            let ring = Arc::clone(&ring);
+            async move { times(&ring).await }
+        });
+        let mut dropped = 0;
+        for at in 0..100 {
+            dropped += ring.push(item(at, 1));
+            tokio::task::yield_now().await;
+        }
+        ring.close();
+        assert_eq!(dropped, 0);
+        assert_eq!(reader.await.unwrap(), (0..100).collect::<Vec<_>>());
     }
 
     #[tokio::test]

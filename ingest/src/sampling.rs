@@ -10,6 +10,7 @@ use crest_core::{Result, Session, StreamId};
 use crest_media::{AudioDecoder, KeyframePool, Pcm};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::queue::{Item, Ring};
 use crate::sampler::Sampler;
@@ -23,6 +24,8 @@ pub(crate) struct Sampling {
     pub(crate) sampler: Sampler,
     /// The topics that samples went to.
     pub(crate) told: BTreeSet<Topic>,
+    /// When the packet that is being sampled came.
+    pub(crate) came: Option<Instant>,
 }
 
 /// The decoder of the configuration it was made for; `None` inside where that cannot be decoded.
@@ -36,7 +39,8 @@ impl Sampling {
     /// analysed: the end of the session stands in the signals log behind what was measured before it.
     pub(crate) async fn run(mut self, ring: Arc<Ring>) {
         let mut sound: Option<Sound> = None;
-        while let Some(item) = ring.pop().await {
+        while let Some((came, item)) = ring.pop().await {
+            self.came = Some(came);
             match item {
                 Item::Video(config, packet) => self.video(&config, &packet).await,
                 Item::Audio(config, packet) => {
@@ -45,6 +49,8 @@ impl Sampling {
                 }
             }
         }
+        // What is left waited for the end, not for us.
+        self.came = None;
         let rest = self.drain(sound.take());
         self.sound(rest).await;
         let (batch, window) = self.sampler.finish();
@@ -141,6 +147,10 @@ impl Sampling {
         };
         match appended {
             Ok(()) => {
+                if let Some(came) = self.came {
+                    // How far samples are behind their feed: from the packet that completed one.
+                    metrics::histogram!("crest_sample_delay_seconds", "topic" => topic.name()).record(came.elapsed());
+                }
                 self.told.insert(topic);
             }
             Err(error) => {

@@ -19,9 +19,10 @@ pub(crate) struct Sample {
     pub data: Bytes,
 }
 
-/// Encodes a fragment. `runs` are `(track id, samples in decoding order)`; empty ones are left out. Decoding
-/// times must not be negative; presentation may come before decoding (signed composition offsets).
-pub(crate) fn encode(sequence: u32, runs: &[(u32, Vec<Sample>)]) -> Result<Vec<u8>> {
+/// Encodes what precedes the samples of a fragment: `moof` and the header of `mdat`. The samples of all runs follow it,
+/// one after another. `runs` are `(track id, samples in decoding order)`; empty ones are left out. Decoding times must
+/// not be negative; presentation may come before decoding (signed composition offsets).
+pub(crate) fn head(sequence: u32, runs: &[(u32, Vec<Sample>)]) -> Result<Vec<u8>> {
     let runs: Vec<_> = runs.iter().filter(|(_, samples)| !samples.is_empty()).collect();
     // Offsets count from the start of `moof`, whose size does not depend on their values.
     let mut moof = Moof { mfhd: Mfhd { sequence_number: sequence }, traf: Vec::new() };
@@ -39,13 +40,10 @@ pub(crate) fn encode(sequence: u32, runs: &[(u32, Vec<Sample>)]) -> Result<Vec<u
         }
         offset += samples.iter().map(|s| s.data.len()).sum::<usize>();
     }
-    let mut out = Vec::with_capacity(offset);
-    moof.encode(&mut out).map_err(encoding)?;
-    mdat.encode(&mut out).map_err(encoding)?;
-    for sample in runs.iter().flat_map(|(_, samples)| samples) {
-        out.extend_from_slice(&sample.data);
-    }
-    Ok(out)
+    head.clear();
+    moof.encode(&mut head).map_err(encoding)?;
+    mdat.encode(&mut head).map_err(encoding)?;
+    Ok(head)
 }
 
 fn traf(track: u32, samples: &[Sample]) -> Result<Traf> {

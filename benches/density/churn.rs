@@ -1,0 +1,50 @@
+//! Whether memory is back where it was after many feeds have come and gone.
+
+use anyhow::Result;
+use serde_json::json;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::Common;
+use crate::crest::Crest;
+use crate::load::Load;
+use crate::proc;
+use crate::server::{address, create};
+use crate::table::Table;
+
+/// How long the feeds of a round are live together.
+const LIVE: Duration = Duration::from_secs(5);
+/// Rest after a round: crest gives free memory back every 30 s.
+const REST: Duration = Duration::from_secs(35);
+
+/// Lets `count` feeds come and go, `at_once` at a time. The first round warms up: pools and caches fill to their bounds.
+pub async fn run(common: &Common, file: &Path, count: usize, at_once: usize) -> Result<Table> {
+    let crest = Crest::start(&common.crest, &common.out.join("churn.log")).await?;
+    let (address, _) = address(&crest.rtmp)?;
+    let api = crest.operator()?;
+    let megabytes = |bytes: f64| format!("{:.1}", bytes / 1e6);
+    let columns = ["feeds that came and went", "resident memory, MB", "at most so far, MB"];
+    let mut table = Table::new(format!("Memory while feeds come and go, {at_once} at a time"), &columns);
+    let (now, peak) = proc::memory(crest.pid)?;
+    table.row(vec!["0".to_owned(), megabytes(now), megabytes(peak)]);
+    let mut gone = 0;
+    while gone < count {
+        let streams = create(&crest, at_once.min(count - gone)).await?;
+        let keys: Vec<String> = streams.iter().map(|(_, key)| key.clone()).collect();
+        let load = Load::start(file, &address, &keys).await?;
+        tokio::time::sleep(LIVE).await;
+        load.stop().await?;
+        for (id, _) in &streams {
+            api.post(&format!("/v1/streams/{id}/stop"), json!({})).await?;
+        }
+        let first = gone == 0;
+        gone += streams.len();
+        if first || gone >= count {
+            tokio::time::sleep(REST).await;
+            let (now, peak) = proc::memory(crest.pid)?;
+            table.row(vec![gone.to_string(), megabytes(now), megabytes(peak)]);
+        }
+    }
+    crest.stop().await?;
+    Ok(table)
+}
