@@ -187,12 +187,8 @@ impl Ingest {
         });
         let (rtmp_address, rtmps_address, srt_address) = (rtmp.address(), rtmp.secure_address(), srt.address());
         let whip_url = whip.url(&parts.http_url);
-        let addresses = Addresses {
-            rtmp: Some(rtmp.url()),
-            rtmps: rtmp.secure_url(),
-            srt: Some(srt.url()),
-            whip: Some(whip_url),
-        };
+        let addresses =
+            Addresses { rtmp: Some(rtmp.url()), rtmps: rtmp.secure_url(), srt: Some(srt.url()), whip: Some(whip_url) };
         let admission = Arc::new(Admission::new(shared, tasks.clone()));
         while let Err(error) = admission.recover().await {
             pause(error, patient).await?;
