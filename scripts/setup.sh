@@ -20,7 +20,7 @@ package() {
 if have apt-get && have dpkg-query; then
     for name in build-essential ca-certificates libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev \
         gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
-        gstreamer1.0-libav libssl-dev zlib1g-dev; do
+        gstreamer1.0-libav libsrt1.5-gnutls libssl-dev zlib1g-dev; do
         package "$name"
     done
     program pkg-config pkg-config

@@ -276,7 +276,7 @@ impl Admission {
             Claim::Closing => return refuse("this stream is ending; try again, or create a new one"),
         }
         let (publication, source) = publication(id.clone(), permit, key);
-        if inbox.try_send(Command::Publish(source)).is_err() {
+        if inbox.try_send(Command::Publish(Box::new(source))).is_err() {
             self.registry.departed(&id);
             return refuse("this stream is ending");
         }

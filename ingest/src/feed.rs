@@ -63,9 +63,9 @@ impl SessionMedia {
 
     /// Whether a publisher that came back with these configurations and this first packet goes on
     /// where the session stands. If so, the time it was away stays a gap.
-    pub(crate) fn resume(&mut self, opening: &Opening, first: &Packet, within: Duration) -> bool {
+    pub(crate) fn resume(&mut self, opening: &Opening, track: Track, first: &Packet, within: Duration) -> bool {
         let same = opening.video.as_ref() == self.video.as_deref() && opening.audio.as_ref() == self.audio.as_deref();
-        if !same || !self.timeline.continues(first.dts, within) {
+        if !same || !self.timeline.continues(track, first.dts, within) {
             return false;
         }
         self.timeline.resume(first.dts);

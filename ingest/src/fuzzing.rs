@@ -150,7 +150,7 @@ impl Run {
     /// The feed was away and comes back, as `Feed` decides it.
     fn away(&mut self, first: MediaTime) {
         let within = Duration::from_secs(60);
-        if self.timeline.continues(first, within) {
+        if self.timeline.continues(Track::Video, first, within) {
             self.timeline.resume(first);
             self.limit += 60_000_000_000;
         }

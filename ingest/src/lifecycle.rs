@@ -27,6 +27,7 @@ use crate::publish::{Delivery, Source};
 use crate::recent::Recent;
 use crate::registry::Registry;
 use crate::states::{Steps, now};
+use crate::timeline::Track;
 use crate::upload::Uploads;
 
 /// Pause before what could not be kept is tried again.
@@ -88,7 +89,7 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Take this publisher; the registry admits one at a time.
-    Publish(Source),
+    Publish(Box<Source>),
     /// End the stream, and answer when it has ended.
     End(Ending, oneshot::Sender<Result<()>>),
     /// Let go of a publisher that came in with another key than this one.
@@ -210,7 +211,7 @@ impl Life {
                 }
             };
             match command {
-                Some(Command::Publish(source)) => match self.broadcast(source, &mut inbox).await {
+                Some(Command::Publish(source)) => match self.broadcast(*source, &mut inbox).await {
                     Departure::Gone(reason) => self.interrupt(&reason).await,
                     Departure::Ended(ending, reply) => {
                         self.finish(ending, reply).await;
@@ -288,11 +289,11 @@ impl Life {
                 (Some(feed), event) => feed.take(event).await,
                 (None, MediaEvent::VideoConfig(config)) => opening.video = Some(config),
                 (None, MediaEvent::AudioConfig(config)) => opening.audio = Some(config),
-                (None, MediaEvent::Video(first)) => match self.open(&mut opening, first, MediaEvent::Video).await {
+                (None, MediaEvent::Video(first)) => match self.open(&mut opening, Track::Video, first).await {
                     Ok(opened) => feed = Some(opened),
                     Err(error) => break self.refused(&error),
                 },
-                (None, MediaEvent::Audio(first)) => match self.open(&mut opening, first, MediaEvent::Audio).await {
+                (None, MediaEvent::Audio(first)) => match self.open(&mut opening, Track::Audio, first).await {
                     Ok(opened) => feed = Some(opened),
                     Err(error) => break self.refused(&error),
                 },

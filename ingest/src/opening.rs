@@ -10,18 +10,14 @@ use std::time::Duration;
 use crate::feed::{Feed, Opening, SessionMedia};
 use crate::lifecycle::{Latest, Life};
 use crate::states::now;
+use crate::timeline::Track;
 
 /// How long a look into the store may hold up a feed.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Life {
     /// First media: the session it belongs to, the stream's state, and the running feed.
-    pub(crate) async fn open(
-        &mut self,
-        opening: &mut Opening,
-        first: Packet,
-        kind: fn(Packet) -> MediaEvent,
-    ) -> Result<Feed> {
+    pub(crate) async fn open(&mut self, opening: &mut Opening, track: Track, first: Packet) -> Result<Feed> {
         let within = self.shared.patience(&self.stream);
         let event = match self.latest {
             Latest::None => EventType::StreamStarted,
@@ -29,7 +25,7 @@ impl Life {
             Latest::Elsewhere => self.take_over().await?,
         };
         let continues = match &mut self.latest {
-            Latest::Ours(media) => media.resume(opening, &first, within),
+            Latest::Ours(media) => media.resume(opening, track, &first, within),
             Latest::None | Latest::Foreign(..) | Latest::Elsewhere => false,
         };
         let media = match std::mem::replace(&mut self.latest, Latest::None) {
@@ -63,7 +59,11 @@ impl Life {
         if let Some(config) = opening.audio.take() {
             feed.take(MediaEvent::AudioConfig(config)).await;
         }
-        feed.take(kind(first)).await;
+        let first = match track {
+            Track::Video => MediaEvent::Video(first),
+            Track::Audio => MediaEvent::Audio(first),
+        };
+        feed.take(first).await;
         Ok(feed)
     }
 

@@ -11,6 +11,8 @@ const FORWARD: i64 = 15_000_000_000;
 const BACK: i64 = 1_000_000_000;
 /// How far behind the other track a track may be that was away, or that starts late.
 const BEHIND: i64 = 15_000_000_000;
+/// How far one track may be ahead of the other in what arrives.
+const INTERLEAVED: i64 = 1_000_000_000;
 /// The smallest step between two packets of a track: representable in any container's timescale.
 const STEP: i64 = 1_000_000;
 /// The longest time between decoding and presentation that is believed.
@@ -90,12 +92,18 @@ impl Timeline {
         packet
     }
 
-    /// Whether a feed that comes back with `first` as its first decoding time goes on where this
-    /// timeline stands: not before it, and at most `within` after.
-    pub fn continues(&self, first: MediaTime, within: Duration) -> bool {
+    /// Whether a feed that comes back with `first` as the first decoding time of `track` goes on where this
+    /// timeline stands: behind that track, not far before the other, which may have been ahead, and at most
+    /// `within` after.
+    pub fn continues(&self, track: Track, first: MediaTime, within: Duration) -> bool {
         let Some(offset) = self.offset else { return false };
-        let ahead = first.nanos().saturating_add(offset).saturating_sub(self.head);
-        ahead >= 0 && u128::from(ahead.unsigned_abs()) <= within.as_nanos()
+        let at = first.nanos().saturating_add(offset);
+        let own = match track {
+            Track::Video => self.video.last,
+            Track::Audio => self.audio.last,
+        };
+        let ahead = at.saturating_sub(self.head);
+        own.is_none_or(|own| at >= own) && ahead >= -INTERLEAVED && i128::from(ahead) <= within.as_nanos().cast_signed()
     }
 
     /// Accepts the gap before `first`, however long: the feed was away and [`Self::continues`].

@@ -138,7 +138,7 @@ impl Puller {
     async fn pull(&self) {
         let id = &self.stream.id;
         let mut backoff = Backoff::new(self.config.pause.0, self.config.max_pause.0);
-        let mut place = source::Place::default();
+        let (mut place, mut last) = (source::Place::default(), None);
         // Since when nothing comes.
         let mut since = Instant::now();
         while self.is_wanted().await {
@@ -150,6 +150,11 @@ impl Puller {
             }
             let begun = self.stream.session.is_some() || place.has_begun(&outlet);
             match ended {
+                Ok(_) if !begun => {
+                    let reason = last.take().unwrap_or_else(|| "there is no media in it".to_owned());
+                    tracing::warn!(stream_id = %id, reason, "a feed cannot be pulled");
+                    return self.end(Ending::Failed(reason)).await;
+                }
                 Ok(reason) => {
                     tracing::info!(stream_id = %id, reason, "a pulled feed is over");
                     outlet.close(&reason).await;
@@ -172,6 +177,7 @@ impl Puller {
                         return self.end(Ending::Failed(reason)).await;
                     }
                     self.explain(&reason).await;
+                    last = Some(reason);
                     tokio::time::sleep(pause).await;
                 }
             }

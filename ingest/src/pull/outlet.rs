@@ -15,6 +15,8 @@ use crate::publish::Publication;
 
 /// How far from the present what a source says of the time can lie; beyond it, it is not believed to be live.
 const PRESENT: i64 = 3_600_000;
+/// How much media is held back at most until both tracks are known.
+const TOLD: MediaTime = MediaTime::from_millis(1000);
 /// A feed that was just closed takes a moment to let go of its stream.
 const ADMISSIONS: u32 = 40;
 const AGAIN: Duration = Duration::from_millis(250);
@@ -25,8 +27,10 @@ pub(super) struct Outlet<'a> {
     stream: &'a Stream,
     config: &'a PullConfig,
     publication: Option<Publication>,
-    /// Configurations that came before the first packet.
+    /// What came before the feed began: a feed that comes back goes on where it stood only if its configurations
+    /// are the same, so they have to be known first.
     waiting: Vec<MediaEvent>,
+    first: Option<MediaTime>,
     anchor: Option<WallTime>,
     pace: Pace,
     given: bool,
@@ -35,7 +39,17 @@ pub(super) struct Outlet<'a> {
 impl<'a> Outlet<'a> {
     pub(super) fn new(admission: &'a Arc<Admission>, stream: &'a Stream, config: &'a PullConfig) -> Self {
         let pace = Pace::new(config.live_speed);
-        Self { admission, stream, config, publication: None, waiting: Vec::new(), anchor: None, pace, given: false }
+        Self {
+            admission,
+            stream,
+            config,
+            publication: None,
+            waiting: Vec::new(),
+            first: None,
+            anchor: None,
+            pace,
+            given: false,
+        }
     }
 
     /// What follows is a recording: it goes in as fast as it plays.
@@ -53,7 +67,7 @@ impl<'a> Outlet<'a> {
 
     /// Whether any media went in.
     pub(super) fn has_given(&self) -> bool {
-        self.given
+        self.given || self.first.is_some()
     }
 
     /// Hands over an event when it is its time.
@@ -64,9 +78,15 @@ impl<'a> Outlet<'a> {
         };
         let Some(publication) = &self.publication else {
             self.waiting.push(event);
-            return match dts {
-                Some(dts) => self.begin(dts).await,
-                None => Ok(()),
+            return match (self.first, dts) {
+                (None, Some(dts)) => {
+                    self.first = Some(dts);
+                    Ok(())
+                }
+                (Some(first), dts) if self.is_told() || dts.is_some_and(|dts| dts - first > TOLD) => {
+                    self.begin(first).await
+                }
+                _ => Ok(()),
             };
         };
         if let Some(dts) = dts {
@@ -77,9 +97,20 @@ impl<'a> Outlet<'a> {
 
     /// Says why nothing more comes at the moment.
     pub(super) async fn close(&mut self, reason: &str) {
+        if let (None, Some(first)) = (&self.publication, self.first) {
+            // All that there was.
+            let _ = self.begin(first).await;
+        }
         if let Some(publication) = self.publication.take() {
             publication.close(reason).await;
         }
+    }
+
+    /// Whether both tracks are known; a source may have but one.
+    fn is_told(&self) -> bool {
+        let any = |is: fn(&MediaEvent) -> bool| self.waiting.iter().any(is);
+        any(|event| matches!(event, MediaEvent::VideoConfig(_)))
+            && any(|event| matches!(event, MediaEvent::AudioConfig(_)))
     }
 
     async fn begin(&mut self, first: MediaTime) -> Result<(), Trouble> {
@@ -98,6 +129,8 @@ impl<'a> Outlet<'a> {
             publication.anchor(wall).await;
         }
         self.pace.due(first, Instant::now());
+        // Of the same kind they stay in order.
+        self.waiting.sort_by_key(|event| matches!(event, MediaEvent::Video(_) | MediaEvent::Audio(_)));
         for event in self.waiting.drain(..) {
             given(publication.deliver(event).await)?;
         }

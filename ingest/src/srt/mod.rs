@@ -12,7 +12,7 @@ use crest_core::{Error, Result};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -77,8 +77,13 @@ impl PublishServer for SrtServer {
         let connections = TaskTracker::new();
         let (sender, mut callers) = mpsc::channel(1);
         let listener = Arc::clone(&self.listener);
-        // The library waits for callers in a thread; closing the listener brings it back.
-        let accepting = tokio::task::spawn_blocking(move || {
+        // The library waits for callers in a thread; closing the listener brings it back. The thread is not one of the
+        // runtime's, which waits for its own.
+        let closing = Closing(Arc::clone(&self.listener));
+        let thread = std::thread::Builder::new().name("srt-accept".to_owned());
+        let (alive, ended) = oneshot::channel::<()>();
+        let accepting = thread.spawn(move || {
+            let _alive = alive;
             while !sender.is_closed() {
                 let accepted = listener.accept();
                 let failed = accepted.is_err();
@@ -90,6 +95,9 @@ impl PublishServer for SrtServer {
                 }
             }
         });
+        if let Err(error) = accepting {
+            return tracing::error!(%error, "no thread to accept SRT publishers with");
+        }
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -120,11 +128,19 @@ impl PublishServer for SrtServer {
                 shutdown.clone(),
             ));
         }
-        drop(callers);
+        drop((callers, closing));
         connections.close();
         connections.wait().await;
-        self.listener.close();
-        // It cannot panic, and what it returns is nothing.
-        let _ = accepting.await;
+        // The thread has let go of its end.
+        let _ = ended.await;
+    }
+}
+
+/// Closes the listener when it is dropped, whatever ends the task that has it.
+struct Closing(Arc<Socket>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }

@@ -3,11 +3,11 @@
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::http::header::LOCATION;
+use axum::http::header::{LOCATION, RANGE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
@@ -87,7 +87,7 @@ impl Origin {
     }
 
     pub fn set(&self, mood: Mood) {
-        *self.mood.lock().unwrap() = mood;
+        *self.mood.lock().unwrap_or_else(PoisonError::into_inner) = mood;
     }
 
     pub fn url(&self, name: &str) -> String {
@@ -104,15 +104,25 @@ impl Origin {
 }
 
 async fn answer(State((folder, mood)): State<(PathBuf, Arc<Mutex<Mood>>)>, request: Request) -> Response {
-    let mood = *mood.lock().unwrap();
+    let mood = *mood.lock().unwrap_or_else(PoisonError::into_inner);
     match mood {
         Mood::Fails(status) => status.into_response(),
         Mood::RedirectsForEver => {
             (StatusCode::FOUND, [(LOCATION, format!("{}x", request.uri().path()))]).into_response()
         }
         Mood::Serves => match tokio::fs::read(folder.join(request.uri().path().trim_start_matches('/'))).await {
-            Ok(body) => body.into_response(),
+            Ok(body) => match part(request.headers(), body.len()) {
+                Some(part) => (StatusCode::PARTIAL_CONTENT, body[part].to_vec()).into_response(),
+                None => body.into_response(),
+            },
             Err(_) => StatusCode::NOT_FOUND.into_response(),
         },
     }
+}
+
+/// The part that is asked for, `bytes=FIRST-LAST`.
+fn part(headers: &HeaderMap, length: usize) -> Option<std::ops::Range<usize>> {
+    let (first, last) = headers.get(RANGE)?.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
+    let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+    Some(first.min(length)..(last + 1).min(length))
 }
