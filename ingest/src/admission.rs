@@ -65,6 +65,11 @@ impl Admission {
     pub(crate) async fn end(&self, stream: &Stream, ending: Ending) -> Result<()> {
         let now = self.shared.store.stream(&stream.organization_id, &stream.id).await?;
         let Some(stream) = now.filter(|stream| !stream.state.is_over()) else { return Ok(()) };
+        // Nobody has begun it, and who was to is gone, or it would not have come to this.
+        if stream.state == StreamState::Created && self.is_elsewhere(&stream) {
+            let (state, event, reason) = ending.step();
+            return self.shared.steps().step(&stream, None, state, event, Some(reason)).await;
+        }
         let inbox = self.task(stream).await?;
         let (reply, answer) = oneshot::channel();
         // A task that is gone has ended the stream, or leaves it to the next start.

@@ -252,13 +252,14 @@ impl Life {
         let departure = loop {
             let delivery = tokio::select! {
                 () = shutdown.cancelled() => {
-                    while let (Some(event), Some(feed)) = (source.drain(), feed.as_mut()) {
-                        feed.take(event).await;
-                    }
+                    drain(&mut source, feed.as_mut()).await;
                     break Departure::Shutdown;
                 }
                 command = inbox.recv() => match command {
-                    Some(Command::End(ending, reply)) => break Departure::Ended(ending, reply),
+                    Some(Command::End(ending, reply)) => {
+                        drain(&mut source, feed.as_mut()).await;
+                        break Departure::Ended(ending, reply);
+                    }
                     Some(Command::Look) => {
                         let session = feed.as_ref().map(Feed::session);
                         if self.is_lost(session).await {
@@ -325,6 +326,17 @@ impl Life {
     fn refused(&self, error: &Error) -> Departure {
         tracing::error!(stream_id = %self.stream.id, %error, "a feed could not be started; its publisher is disconnected");
         Departure::Gone(format!("could not be started: {error}"))
+    }
+}
+
+/// Takes what was delivered before, and nothing new.
+async fn drain(source: &mut Source, feed: Option<&mut Feed>) {
+    let Some(feed) = feed else { return };
+    while let Some(event) = source.drain() {
+        if source.gate().pass(&event, Instant::now().into_std()).is_err() {
+            return;
+        }
+        feed.take(event).await;
     }
 }
 

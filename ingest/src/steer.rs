@@ -52,8 +52,10 @@ impl Steering {
 #[async_trait]
 impl FeedControl for Steering {
     async fn stop(&self, stream: &Stream) -> Result<()> {
+        // First the stream, so that it is stopped and not broken off.
+        let ended = self.admission.end(stream, Ending::Stopped).await;
         self.pulls.stop(&stream.id);
-        self.admission.end(stream, Ending::Stopped).await
+        ended
     }
 
     async fn rekeyed(&self, stream: &Stream) -> Result<()> {

@@ -60,7 +60,9 @@ impl Watch {
         let instances = store.instances().await?;
         self.heard.note(&instances, Instant::now(), now());
         self.pull(&going_on, &instances);
-        going_on.retain(|stream| stream.state != StreamState::Created);
+        // One that was asked to be stopped before it began has no task that ends it.
+        let is_to_end = |s: &Stream| s.source == SourceKind::Url && self.asked.knows(&s.id);
+        going_on.retain(|stream| stream.state != StreamState::Created || is_to_end(stream));
         let own: HashMap<_, _> =
             going_on.iter().filter(|stream| self.is_own(stream)).map(|s| (&s.id, s.state)).collect();
         for id in self.registry.ids() {

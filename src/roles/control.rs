@@ -124,12 +124,10 @@ impl FeedControl for Remote {
     }
 
     async fn pull(&self, stream: &Stream) -> Result<()> {
-        match &self.own {
-            Some(own) => own.pull(stream).await,
-            None => {
-                Err(Error::user(format!("stream {} cannot be pulled: this version takes pushed feeds only", stream.id)))
-            }
-        }
+        let (organization_id, stream_id) = (stream.organization_id.clone(), stream.id.clone());
+        let asked = Control::Pull { organization_id, stream_id };
+        let record = Record::new(Topic::Control, stream.id.clone(), asked.encode()?);
+        self.parts.entry.append(Topic::Control, vec![record]).await
     }
 }
 

@@ -45,6 +45,10 @@ pub struct PullConfig {
     pub live_speed: f64,
     /// Programs that find out where a page's broadcast is, the first that has the page's domain.
     pub resolvers: Vec<ResolverConfig>,
+    /// How many such programs run at a time; others wait.
+    pub resolving: usize,
+    /// How many files are fetched at a time; others wait.
+    pub fetching: usize,
     /// How long such a program may take.
     pub resolve_timeout: Span,
     /// What a program found is asked for anew when it is so old, for it contains tokens that expire.
@@ -91,6 +95,8 @@ impl Default for PullConfig {
                     &["yt-dlp", "--get-url", "--no-playlist", "--format", "best[protocol^=m3u8]/best", "--", "{url}"],
                 ),
             ],
+            resolving: 4,
+            fetching: 8,
             resolve_timeout: Span::secs(60),
             resolve_again: Span::secs(3600),
         }

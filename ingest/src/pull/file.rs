@@ -31,7 +31,11 @@ pub(super) async fn run(
     if first.len() >= 8 && matches!(container(&first), Some(Container::MpegTs)) {
         return stream(body, first, outlet).await;
     }
-    let file = fetch(sources, body, first).await?;
+    let file = {
+        // The semaphore is never closed.
+        let _turn = sources.fetching.acquire().await;
+        fetch(sources, body, first, outlet).await?
+    };
     read(file.path().to_owned(), outlet).await
 }
 
@@ -76,7 +80,12 @@ async fn stream(mut body: Body, first: Bytes, outlet: &mut Outlet<'_>) -> Result
 }
 
 /// Fetches a file whole.
-async fn fetch(sources: &Sources, mut body: Body, first: Bytes) -> Result<tempfile::NamedTempFile, Trouble> {
+async fn fetch(
+    sources: &Sources,
+    mut body: Body,
+    first: Bytes,
+    outlet: &Outlet<'_>,
+) -> Result<tempfile::NamedTempFile, Trouble> {
     let most = sources.config.max_file;
     let too_large = || Trouble::Final(format!("the file is larger than {most} (pull.max_file)"));
     if body.length().is_some_and(|length| length > most.as_u64()) {
@@ -91,6 +100,9 @@ async fn fetch(sources: &Sources, mut body: Body, first: Bytes) -> Result<tempfi
         size += bytes.len() as u64;
         if size > most.as_u64() {
             return Err(too_large());
+        }
+        if !outlet.has_room() {
+            return Err(Trouble::Passing("the server's disk is full".to_owned()));
         }
         out.write_all(&bytes).await.map_err(unkept)?;
         chunk = body.next().await?;

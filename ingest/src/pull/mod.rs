@@ -96,11 +96,10 @@ impl Pulls {
             stream,
             stop,
         };
-        let running = Arc::clone(&self.running);
+        let running = Running(Arc::clone(&self.running), puller.stream.id.clone());
         self.tasks.spawn(async move {
-            let id = puller.stream.id.clone();
             puller.run().await;
-            running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            drop(running);
         });
     }
 
@@ -113,6 +112,15 @@ impl Pulls {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<StreamId, CancellationToken>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream that is pulled, until its task is gone, even by a panic.
+struct Running(Arc<Mutex<HashMap<StreamId, CancellationToken>>>, StreamId);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
     }
 }
 
@@ -144,13 +152,15 @@ impl Puller {
         while self.is_wanted().await {
             let mut outlet = Outlet::new(&self.admission, &self.stream, &self.config);
             let ended = self.sources.run(&self.stream, &mut outlet, &mut place).await;
-            if outlet.has_given() {
+            let given = place.has_begun(&outlet);
+            // What was read need not have become a feed: it may have been refused.
+            let begun = self.has_session().await;
+            if begun && outlet.has_given() {
                 backoff.reset();
                 since = Instant::now();
             }
-            let begun = self.stream.session.is_some() || place.has_begun(&outlet);
             match ended {
-                Ok(_) if !begun => {
+                Ok(_) if !given => {
                     let reason = last.take().unwrap_or_else(|| "there is no media in it".to_owned());
                     tracing::warn!(stream_id = %id, reason, "a feed cannot be pulled");
                     return self.end(Ending::Failed(reason)).await;
@@ -195,6 +205,12 @@ impl Puller {
         self.admission.is_ours(&stream) || self.heard.as_ref().is_some_and(gone)
     }
 
+    /// Whether the stream has begun. Where the store does not answer, it has: then nothing ends it here.
+    async fn has_session(&self) -> bool {
+        let stream = self.admission.store().stream(&self.stream.organization_id, &self.stream.id).await;
+        stream.ok().flatten().is_none_or(|stream| stream.session.is_some())
+    }
+
     async fn explain(&self, reason: &str) {
         if let Err(error) = self.admission.store().explain_stream(&self.stream.id, reason, now()).await {
             tracing::warn!(stream_id = %self.stream.id, %error, "the stream does not say why it waits");
@@ -202,8 +218,12 @@ impl Puller {
     }
 
     async fn end(&self, ending: Ending) {
-        if let Err(error) = self.admission.end(&self.stream, ending).await {
+        while let Err(error) = self.admission.end(&self.stream, ending.clone()).await {
             tracing::error!(stream_id = %self.stream.id, %error, "a pulled stream could not be ended");
+            if !error.retryable {
+                return;
+            }
+            tokio::time::sleep(self.config.max_pause.0).await;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Where what was pulled goes in: like a publisher that is admitted with its first packet and paced.
 
 use crest_core::codec::MediaEvent;
+use crest_core::space::Room;
 use crest_core::stream::Stream;
 use crest_core::{MediaTime, WallTime};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use crate::publish::Publication;
 const PRESENT: i64 = 3_600_000;
 /// How much media is held back at most until both tracks are known.
 const TOLD: MediaTime = MediaTime::from_millis(1000);
+const HELD_EVENTS: usize = 1024;
+const HELD_BYTES: usize = 16 << 20;
 /// A feed that was just closed takes a moment to let go of its stream.
 const ADMISSIONS: u32 = 40;
 const AGAIN: Duration = Duration::from_millis(250);
@@ -30,7 +33,10 @@ pub(super) struct Outlet<'a> {
     /// What came before the feed began: a feed that comes back goes on where it stood only if its configurations
     /// are the same, so they have to be known first.
     waiting: Vec<MediaEvent>,
+    /// Bytes of it.
+    held: usize,
     first: Option<MediaTime>,
+    refused: bool,
     anchor: Option<WallTime>,
     pace: Pace,
     given: bool,
@@ -45,7 +51,9 @@ impl<'a> Outlet<'a> {
             config,
             publication: None,
             waiting: Vec::new(),
+            held: 0,
             first: None,
+            refused: false,
             anchor: None,
             pace,
             given: false,
@@ -65,6 +73,11 @@ impl<'a> Outlet<'a> {
         }
     }
 
+    /// Whether the disk has room for media.
+    pub(super) fn has_room(&self) -> bool {
+        self.admission.room() == Room::Ample
+    }
+
     /// Whether any media went in.
     pub(super) fn has_given(&self) -> bool {
         self.given || self.first.is_some()
@@ -77,13 +90,19 @@ impl<'a> Outlet<'a> {
             MediaEvent::VideoConfig(_) | MediaEvent::AudioConfig(_) => None,
         };
         let Some(publication) = &self.publication else {
+            if let MediaEvent::Video(packet) | MediaEvent::Audio(packet) = &event {
+                self.held += packet.data.len();
+            }
             self.waiting.push(event);
+            let full = self.waiting.len() >= HELD_EVENTS || self.held >= HELD_BYTES;
             return match (self.first, dts) {
                 (None, Some(dts)) => {
                     self.first = Some(dts);
                     Ok(())
                 }
-                (Some(first), dts) if self.is_told() || dts.is_some_and(|dts| dts - first > TOLD) => {
+                (Some(first), dts)
+                    if full || self.is_told() || dts.is_some_and(|dts| (dts - first).nanos().abs() > TOLD.nanos()) =>
+                {
                     self.begin(first).await
                 }
                 _ => Ok(()),
@@ -97,7 +116,7 @@ impl<'a> Outlet<'a> {
 
     /// Says why nothing more comes at the moment.
     pub(super) async fn close(&mut self, reason: &str) {
-        if let (None, Some(first)) = (&self.publication, self.first) {
+        if let (None, Some(first), false) = (&self.publication, self.first, self.refused) {
             // All that there was.
             let _ = self.begin(first).await;
         }
@@ -108,9 +127,7 @@ impl<'a> Outlet<'a> {
 
     /// Whether both tracks are known; a source may have but one.
     fn is_told(&self) -> bool {
-        let any = |is: fn(&MediaEvent) -> bool| self.waiting.iter().any(is);
-        any(|event| matches!(event, MediaEvent::VideoConfig(_)))
-            && any(|event| matches!(event, MediaEvent::AudioConfig(_)))
+        self.waiting.iter().any(is_video_config) && self.waiting.iter().any(is_audio_config)
     }
 
     async fn begin(&mut self, first: MediaTime) -> Result<(), Trouble> {
@@ -122,15 +139,22 @@ impl<'a> Outlet<'a> {
                     tries += 1;
                     tokio::time::sleep(AGAIN).await;
                 }
-                Err(refusal) => return Err(Trouble::Passing(refusal.reason)),
+                Err(refusal) => {
+                    self.refused = true;
+                    return Err(Trouble::Passing(refusal.reason));
+                }
             }
         };
         if let Some(wall) = self.anchor.take() {
             publication.anchor(wall).await;
         }
         self.pace.due(first, Instant::now());
-        // Of the same kind they stay in order.
-        self.waiting.sort_by_key(|event| matches!(event, MediaEvent::Video(_) | MediaEvent::Audio(_)));
+        // The first configuration of each track comes before everything.
+        for is in [is_video_config, is_audio_config] {
+            if let Some(at) = self.waiting.iter().position(is) {
+                self.waiting[..=at].rotate_right(1);
+            }
+        }
         for event in self.waiting.drain(..) {
             given(publication.deliver(event).await)?;
         }
@@ -138,6 +162,14 @@ impl<'a> Outlet<'a> {
         self.given = true;
         Ok(())
     }
+}
+
+fn is_video_config(event: &MediaEvent) -> bool {
+    matches!(event, MediaEvent::VideoConfig(_))
+}
+
+fn is_audio_config(event: &MediaEvent) -> bool {
+    matches!(event, MediaEvent::AudioConfig(_))
 }
 
 fn given(taken: bool) -> Result<(), Trouble> {

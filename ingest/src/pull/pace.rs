@@ -28,14 +28,18 @@ impl Pace {
     /// When a packet that is decoded at `dts` may go in.
     pub(super) fn due(&mut self, dts: MediaTime, now: Instant) -> Instant {
         let step = Duration::from_nanos((dts - self.last).nanos().unsigned_abs());
-        self.last = dts;
+        // The track that lies behind in the bytes is not late.
+        let behind = dts < self.last && step < JUMP;
+        if !behind {
+            self.last = dts;
+        }
         let base = self.base.filter(|_| step < JUMP);
         let due = base.map(|(from, at)| {
             let ahead = u64::try_from((dts - from).nanos()).unwrap_or(0);
             at + Duration::from_nanos(ahead).div_f64(self.speed)
         });
         match due {
-            Some(due) if now < due + LATE => due,
+            Some(due) if behind || now < due + LATE => due,
             _ => {
                 self.base = Some((dts, now));
                 now
@@ -61,5 +65,17 @@ mod tests {
         assert_eq!(pace.due(at(4000), after(4000)), after(4500));
         assert_eq!(pace.due(MediaTime::ZERO, after(4600)), after(4600), "another timeline");
         assert_eq!(pace.due(MediaTime::from_millis(100), after(4600)), after(4650));
+    }
+
+    #[test]
+    fn a_track_that_lies_far_behind_in_the_bytes_does_not_slow_the_other_down() {
+        let (mut pace, start) = (Pace::new(1.0), Instant::now());
+        let mut now = start;
+        for second in 0..60 {
+            for at in [second * 1000 + 3000, second * 1000] {
+                now = now.max(pace.due(MediaTime::from_millis(at), now));
+            }
+        }
+        assert!(now <= start + Duration::from_secs(60), "{:?}", now - start);
     }
 }

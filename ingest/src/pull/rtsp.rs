@@ -27,8 +27,8 @@ pub(super) async fn run(sources: &Sources, url: &Url, outlet: &mut Outlet<'_>) -
     loop {
         let item = match timeout(silence, session.next()).await {
             Err(_) => return Err(silent()),
-            Ok(None) => return Ok("the server ended the stream".to_owned()),
-            Ok(Some(Err(error))) => return Err(Trouble::Passing(format!("the connection broke: {error}"))),
+            Ok(None) => return Err(Trouble::Passing("the server ended the stream".to_owned())),
+            Ok(Some(Err(error))) => return Err(Trouble::Passing(format!("the connection broke: {}", told(&error)))),
             Ok(Some(Ok(item))) => item,
         };
         let events = match item {
@@ -58,17 +58,22 @@ pub(super) async fn run(sources: &Sources, url: &Url, outlet: &mut Outlet<'_>) -
     }
 }
 
+/// An error without what the library adds of the connection, which is nobody else's business.
+fn told(error: &retina::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
 fn silent() -> Trouble {
     Trouble::Passing("the server is silent (pull.timeout)".to_owned())
 }
 
 /// Asks for the first video and the first audio stream that can be read.
 async fn begin(sources: &Sources, url: &Url) -> Result<Demuxed, Trouble> {
-    let passing = |error: retina::Error| Trouble::Passing(format!("the server does not play it: {error}"));
+    let passing = |error: retina::Error| Trouble::Passing(format!("the server does not play it: {}", told(&error)));
     let mut url = url.clone();
     let credentials = (!url.username().is_empty()).then(|| Credentials {
-        username: url.username().to_owned(),
-        password: url.password().unwrap_or_default().to_owned(),
+        username: decoded(url.username()),
+        password: decoded(url.password().unwrap_or_default()),
     });
     let (host, port) = (url.host_str().unwrap_or_default().to_owned(), url.port().unwrap_or(PORT));
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -98,6 +103,11 @@ async fn begin(sources: &Sources, url: &Url) -> Result<Demuxed, Trouble> {
     // Servers that do not say where their clocks stand are pulled nevertheless; then the tracks begin together.
     let play = PlayOptions::default().initial_timestamp(InitialTimestampPolicy::Permissive);
     session.play(play).await.map_err(passing)?.demuxed().map_err(passing)
+}
+
+/// A part of an address as it was meant: addresses escape what would end the part.
+fn decoded(part: &str) -> String {
+    percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
 
 /// One track on its way from frames to events.

@@ -5,6 +5,7 @@ use crest_core::{Error, Result};
 use reqwest::Url;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::address::Allowed;
@@ -17,8 +18,6 @@ use super::{Trouble, file, hls, rtsp};
 /// Where a source stood when it broke off.
 #[derive(Debug, Default)]
 pub(super) struct Place {
-    /// Where the broadcast on the page was found, and when.
-    found: Option<(Url, Instant)>,
     /// The pieces of its playlists that come next.
     pub(super) pieces: hls::Reached,
     begun: bool,
@@ -40,14 +39,28 @@ pub(super) struct Sources {
     /// Where files lie while they are read.
     pub(super) scratch: PathBuf,
     resolvers: Vec<Arc<dyn Resolver>>,
+    /// Programs that run at a time, and files that are fetched.
+    resolving: Semaphore,
+    pub(super) fetching: Semaphore,
 }
 
 impl Sources {
     pub(super) fn new(config: &PullConfig, scratch: PathBuf) -> Result<Self> {
+        // What an earlier process was fetching; the data directory is this process's alone.
+        let _ = std::fs::remove_dir_all(&scratch);
         let allowed = Allowed::new(config).map_err(Error::user)?;
         let program = |resolver| Arc::new(Program::new(resolver, config.resolve_timeout.0)) as Arc<dyn Resolver>;
         let resolvers = config.resolvers.iter().cloned().map(program).collect();
-        Ok(Self { http: Http::new(config, allowed.clone())?, config: config.clone(), allowed, scratch, resolvers })
+        let (resolving, fetching) = (Semaphore::new(config.resolving.max(1)), Semaphore::new(config.fetching.max(1)));
+        Ok(Self {
+            http: Http::new(config, allowed.clone())?,
+            config: config.clone(),
+            allowed,
+            scratch,
+            resolvers,
+            resolving,
+            fetching,
+        })
     }
 
     /// Pulls until the source is over, and says why it is, or breaks off.
@@ -68,10 +81,10 @@ impl Sources {
         let Some(resolver) = self.resolvers.iter().find(|resolver| resolver.knows(&url)) else {
             return self.fetch(&url, outlet, place, None).await;
         };
-        // What was found may have been the trouble: a token that expired. Only at the first try it is used again.
-        let found = match place.found.take() {
-            Some((found, since)) if !outlet.has_given() && since.elapsed() < self.config.pause.0 => found,
-            _ => resolver.resolve(&url).await?,
+        let found = {
+            // The semaphore is never closed.
+            let _turn = self.resolving.acquire().await;
+            resolver.resolve(&url).await?
         };
         let until = Instant::now() + self.config.resolve_again.0;
         self.fetch(&found, outlet, place, Some(until)).await

@@ -29,7 +29,7 @@ async fn camera(file: &Path) -> Result<(Child, String)> {
 }
 
 #[test]
-fn a_camera_is_pulled_over_rtsp_until_it_ends() -> Result<()> {
+fn a_camera_is_pulled_over_rtsp() -> Result<()> {
     run(async {
         let stage = Stage::set(&[]).await?;
         let (_server, url) = camera(origin::source().await?).await?;

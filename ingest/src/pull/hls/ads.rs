@@ -10,6 +10,9 @@ use m3u8_rs::ExtTag;
 /// Milliseconds that an advertisement is taken to last whose end is not said yet.
 const UNKNOWN_END: i64 = 120_000;
 
+/// Date ranges of a playlist that are read.
+const SPANS: usize = 1000;
+
 /// A stretch of wall-clock time that is an advertisement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -51,7 +54,7 @@ impl Cue {
 pub(crate) fn spans(playlist: &[u8]) -> Vec<Span> {
     let lines = playlist.split(|byte| matches!(byte, b'\n' | b'\r'));
     let ranges = lines.filter_map(|line| line.strip_prefix(b"#EXT-X-DATERANGE:"));
-    ranges.filter_map(|attributes| span(&String::from_utf8_lossy(attributes))).collect()
+    ranges.take(SPANS).filter_map(|attributes| span(&String::from_utf8_lossy(attributes))).collect()
 }
 
 fn span(attributes: &str) -> Option<Span> {

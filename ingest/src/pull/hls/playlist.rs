@@ -8,6 +8,11 @@ use std::time::Duration;
 use super::super::http::Range;
 use super::ads::{self, Cue};
 
+/// Lines of a playlist that are read: a day of two-second pieces with a date each, and some.
+const LINES: usize = 200_000;
+/// Bytes that the addresses of its pieces may take, all together: what is said once is kept with each.
+const ADDRESSES: usize = 32 << 20;
+
 /// What a playlist turns out to be.
 #[derive(Debug)]
 pub(crate) enum Listing {
@@ -61,6 +66,9 @@ pub(crate) struct Piece {
 
 /// Reads a playlist that was found at `base`. Of variants the best is taken with at most `max_height` lines.
 pub(crate) fn parse(text: &[u8], base: &Url, max_height: u32) -> Result<Listing, String> {
+    if text.iter().filter(|byte| **byte == b'\n').count() > LINES {
+        return Err(format!("the playlist has more than {LINES} lines"));
+    }
     match m3u8_rs::parse_playlist_res(text) {
         Ok(Playlist::MasterPlaylist(master)) => choose(&master, base, max_height).map(Listing::Master),
         Ok(Playlist::MediaPlaylist(media)) => pieces(media, base, &ads::spans(text)).map(Listing::Media),
@@ -100,7 +108,7 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span]) -> Result<Media, 
     let recorded = media.end_list || media.playlist_type == Some(MediaPlaylistType::Event);
     // What is said once holds until it is said anew.
     let (mut map, mut encrypted, mut at, mut range_end) = (None, None, None::<WallTime>, None::<(Url, u64)>);
-    let mut pieces = Vec::with_capacity(media.segments.len());
+    let (mut pieces, mut addresses) = (Vec::with_capacity(media.segments.len()), 0_usize);
     // Numbers are counted on from here.
     let first = media.media_sequence.min(u64::MAX / 2);
     for (sequence, segment) in (first..).zip(&media.segments) {
@@ -126,6 +134,11 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span]) -> Result<Media, 
         range_end = range.map(|range| (url.clone(), range.start.saturating_add(range.length)));
         if let Some(said) = segment.program_date_time {
             at = Some(WallTime(said.timestamp_millis()));
+        }
+        addresses += url.as_str().len() + map.as_ref().map_or(0, |(url, _): &(Url, _)| url.as_str().len());
+        addresses += encrypted.as_ref().map_or(0, String::len);
+        if addresses > ADDRESSES {
+            return Err("the addresses in the playlist are too long".to_owned());
         }
         let seconds = f64::from(segment.duration).clamp(0.0, 3600.0);
         pieces.push(Piece {

@@ -100,3 +100,19 @@ fn what_is_no_playlist_is_told() {
         assert!(parse(wrong.as_bytes(), &base(), 1080).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn a_playlist_does_not_grow_in_memory() {
+    let pieces = |count: usize| "#EXTINF:1,\na\n".repeat(count);
+    let long = "x".repeat(1 << 20);
+    let map = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MAP:URI=\"{long}\"\n{}", pieces(1000));
+    let key = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-KEY:METHOD={long},IV=0\n{}", pieces(1000));
+    for bomb in [map, key] {
+        assert!(parse(bomb.as_bytes(), &base(), 1080).is_err_and(|why| why.contains("too long")));
+    }
+    let endless = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n{}", pieces(150_000));
+    assert!(parse(endless.as_bytes(), &base(), 1080).is_err_and(|why| why.contains("lines")));
+    // A day, with a date for each piece.
+    let dated = "#EXT-X-PROGRAM-DATE-TIME:2026-11-21T10:00:00Z\n#EXTINF:2,\na.ts\n".repeat(43_200);
+    assert_eq!(media(&format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n{dated}")).pieces.len(), 43_200);
+}

@@ -327,8 +327,9 @@ impl<'a> Track<'a> {
     /// Takes note of what is new in the playlist.
     fn list(&mut self, media: Media) {
         let known = self.listed.back().map(|piece| piece.sequence + 1).or(self.next);
-        // A server that began anew counts from the beginning.
-        let anew = known.is_some_and(|known| media.pieces.last().is_some_and(|last| last.sequence + 1 < known));
+        // A server that began anew counts from the beginning; one that is a little behind is another copy of it.
+        let window = media.pieces.len() as u64 + 1;
+        let anew = known.is_some_and(|known| media.pieces.last().is_some_and(|last| last.sequence + window < known));
         let new = |piece: &Piece| anew || known.is_none_or(|known| piece.sequence >= known);
         let before = self.listed.len();
         self.listed.extend(media.pieces.into_iter().filter(new));
