@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 /// What came is handed on together as soon as the oldest has waited for so long, or the ring is half full: a task that
 /// is woken for each packet costs more than the work of most. Samples are of 500 ms anyway.
 const GATHER: Duration = Duration::from_millis(100);
+/// How long an item may wait where no further one comes.
+const STALE: Duration = Duration::from_millis(500);
 
 /// What waits to be sampled.
 #[derive(Debug)]
@@ -89,7 +91,8 @@ impl Ring {
                     return None;
                 }
             }
-            self.changed.notified().await;
+            // What is too little to be due by itself waits no longer than this.
+            let _ = tokio::time::timeout(STALE, self.changed.notified()).await;
         }
     }
 

@@ -71,7 +71,7 @@ impl Gate {
             return Err(Excess::new("picture_size", format!("{reason}; lower the encoder's resolution")));
         }
         self.picture = u64::from(width) * u64::from(height);
-        let presumed = Rate { pixels: self.picture * PRESUMED_FRAMES, ..self.permit.rate() };
+        let presumed = Rate { pixels: self.picture.saturating_mul(PRESUMED_FRAMES), ..self.permit.rate() };
         if presumed.pixels > self.permit.rate().pixels {
             self.permit.claim(presumed)?;
         }

@@ -43,6 +43,9 @@ pub(super) async fn serve(
     };
     let Some(publication) = admitted else { return };
     place.busy(true);
+    if make_room.is_cancelled() {
+        return publication.close("it had to make room for another connection (srt.max_connections)").await;
+    }
     publish(socket, peer, publication, &config, shutdown).await;
     drop((counted, place));
 }

@@ -30,6 +30,8 @@ struct Rate {
     /// What the reports say the offset should be.
     wanted: i64,
     last: i64,
+    /// RTP time and arrival of what came before.
+    before: Option<(i64, i64)>,
     report: Option<Report>,
 }
 
@@ -56,7 +58,12 @@ impl Clock {
             Track::Video => &mut self.video,
             Track::Audio => &mut self.audio,
         };
-        let known = rate.offset.filter(|offset| rtp.saturating_add(*offset).abs_diff(arrived) <= RESTART as u64);
+        // Steps are compared, and not times: the sender's clock and this one drift apart by seconds in days.
+        let steady = rate.before.is_none_or(|(before, came)| {
+            rtp.saturating_sub(before).abs_diff(arrived.saturating_sub(came)) <= RESTART as u64
+        });
+        rate.before = Some((rtp, arrived));
+        let known = rate.offset.filter(|_| steady);
         let mut offset = known.unwrap_or_else(|| {
             // Reports of the clock before say nothing of this one.
             rate.wanted = arrived.saturating_sub(rtp);

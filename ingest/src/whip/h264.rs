@@ -73,9 +73,12 @@ impl ParameterSets {
     }
 }
 
+/// Parameter sets are some tens of bytes; there may be hundreds of them.
+const LONGEST_SET: usize = 4096;
+
 /// Keeps a set under its id, which stands `at` bytes behind the start of the NAL unit; a set without one is broken.
 fn note(sets: &mut BTreeMap<u32, Bytes>, nal: &[u8], at: usize, ids: u32) {
-    let id = nal.get(at..).and_then(golomb).filter(|id| *id < ids);
+    let id = nal.get(at..).and_then(golomb).filter(|id| *id < ids && nal.len() <= LONGEST_SET);
     if let Some(id) = id
         && sets.get(&id).is_none_or(|known| known != nal)
     {

@@ -135,6 +135,11 @@ impl Fragments {
 
     /// Hands out a fragment whose body begins `offset` bytes after its index.
     fn fragment(&mut self, moof: &Moof, offset: u64, body: &Bytes, events: &mut Vec<MediaEvent>, notes: &mut Notes) {
+        // An index of some bytes can announce samples by the thousand million.
+        let samples = moof.traf.iter().flat_map(|traf| &traf.trun).map(|run| run.samples.len());
+        if samples.fold(0, usize::saturating_add) > MOST_SAMPLES {
+            return notes.add("a fragment of too many samples is left out");
+        }
         let mut placed = Vec::new();
         // Where a run begins that does not say: after the one before it.
         let mut position = offset;
@@ -146,7 +151,13 @@ impl Fragments {
             }
         }
         placed.sort_by_key(|placed| placed.packet.dts);
-        for Placed { track, packet } in placed {
+        // Packets that are a small part of the body must not keep all of it.
+        let taken: usize = placed.iter().map(|placed| placed.packet.data.len()).sum();
+        let apart = taken < body.len() / 2;
+        for Placed { track, mut packet } in placed {
+            if apart {
+                packet.data = Bytes::copy_from_slice(&packet.data);
+            }
             let reading = &mut self.tracks[track];
             if !std::mem::replace(&mut reading.announced, true) {
                 events.push(reading.header.config.clone());

@@ -11,6 +11,9 @@ use crate::file::{Converter, Kind};
 /// from where it began.
 const ORIGIN: MediaTime = MediaTime::from_millis(24 * 3_600_000);
 
+/// The largest access unit, in bytes; pictures that wait to be put in order are within it, too.
+const LONGEST_UNIT: usize = 48 << 20;
+
 /// A piece of an elementary stream, with times that hold for the first access unit that begins in it.
 #[derive(Debug)]
 pub(super) struct Unit {
@@ -25,6 +28,8 @@ pub(super) struct Track {
     kind: Kind,
     chain: Chain,
     converter: Converter,
+    /// Bytes that went in since something came out.
+    held: usize,
     /// What a stream's first time lies after [`ORIGIN`].
     base: Option<MediaTime>,
 }
@@ -51,7 +56,7 @@ impl Track {
         }
         elements.push(filter(&kind.caps())?);
         let chain = Chain::new(&elements, &caps)?;
-        Ok(Self { kind, chain, converter: Converter::new(kind), base: None })
+        Ok(Self { kind, chain, converter: Converter::new(kind), held: 0, base: None })
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -68,14 +73,24 @@ impl Track {
             let nanos = u64::try_from((time? - base + ORIGIN).nanos()).ok()?;
             Some(gst::ClockTime::from_nseconds(nanos))
         };
+        self.held += unit.data.len();
         let mut buffer = gst::Buffer::from_mut_slice(unit.data);
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(placed(unit.pts));
             buffer.set_dts(placed(unit.dts.or(unit.pts)));
         }
+        let before = events.len();
         let pushed = self.chain.push_buffer(buffer);
         self.collect(events);
+        if events.len() > before {
+            self.held = 0;
+        }
         pushed
+    }
+
+    /// Whether the parser collects without end: an access unit that never ends is none.
+    pub(super) fn is_overlong(&self) -> bool {
+        self.held > LONGEST_UNIT
     }
 
     /// What the parser holds back.

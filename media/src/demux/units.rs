@@ -34,6 +34,9 @@ impl Units {
             let track = self.tracks.remove(at);
             notes.add(format!("the {media} cannot be parsed at times: {}", error.message));
             track.finish(events);
+        } else if self.tracks[at].is_overlong() {
+            self.tracks.remove(at);
+            notes.add(format!("an access unit of the {media} does not end; it is left out"));
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ use quota::Quota;
 
 pub(super) const PLATFORM: &str = "youtube";
 
+/// The longest pause that an answer may ask for.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(300);
 /// How long it takes until a broadcast that has no chat, or one that may not be read, is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
@@ -132,7 +134,8 @@ impl Chat<'_> {
         }
         self.page = page.next_page_token.or(self.page.take());
         let pace = self.youtube.quota.pace(self.youtube.followers.load(Ordering::Relaxed));
-        Ok(Next::After(Duration::from_millis(page.polling_interval_millis).max(pace)))
+        let told = Duration::from_millis(page.polling_interval_millis).min(LONGEST_INTERVAL);
+        Ok(Next::After(told.max(pace)))
     }
 
     async fn refused(&mut self, refusal: Refusal) -> Next {

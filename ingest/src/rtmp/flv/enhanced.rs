@@ -74,7 +74,7 @@ pub(super) fn read(
             passed_by.note(kind, 0);
             return Err(Skip::OtherTrack);
         }
-        return Ok(Track { packet, codec, nanos, data: reader.rest() });
+        return Ok(Track { packet, codec, nanos, data: own(reader.rest(), reader.body) });
     }
     let head = reader.byte()?;
     let (form, packet) = (head >> 4, head & 0x0f);
@@ -100,10 +100,15 @@ pub(super) fn read(
         if track != wanted {
             passed_by.note(kind, track);
         } else if found.is_none() {
-            found = Some(Track { packet, codec, nanos, data });
+            found = Some(Track { packet, codec, nanos, data: own(data, reader.body) });
         }
     }
     found.ok_or(Skip::OtherTrack)
+}
+
+/// What is a small part of its message does not keep all of it.
+fn own(data: Bytes, message: &Bytes) -> Bytes {
+    if data.len() < message.len() / 2 { Bytes::copy_from_slice(&data) } else { data }
 }
 
 /// Reads a body from its beginning; every read past the end is `Truncated`.
