@@ -1,5 +1,5 @@
-//! Files: MPEG-TS is read as it arrives, other containers from the disk, where they are fetched to first: what
-//! is needed to read them may stand at their end.
+//! Files: they are fetched first and read from the disk, for what is needed to read them may stand at their end,
+//! and no server holds a connection for as long as they play. MPEG-TS without end is read as it arrives.
 
 use bytes::Bytes;
 use crest_core::Fault;
@@ -28,7 +28,7 @@ pub(super) async fn run(
     first: Bytes,
     outlet: &mut Outlet<'_>,
 ) -> Result<String, Trouble> {
-    if first.len() >= 8 && matches!(container(&first), Some(Container::MpegTs)) {
+    if body.length().is_none() && matches!(container(&first), Some(Container::MpegTs)) {
         return stream(body, first, outlet).await;
     }
     let file = {
@@ -54,12 +54,8 @@ pub(super) async fn run_local(sources: &Sources, url: &Url, outlet: &mut Outlet<
     }
 }
 
-/// MPEG-TS as it arrives, recorded or live.
+/// MPEG-TS as it arrives.
 async fn stream(mut body: Body, first: Bytes, outlet: &mut Outlet<'_>) -> Result<String, Trouble> {
-    let recorded = body.length().is_some();
-    if recorded {
-        outlet.recorded();
-    }
     let unreadable = |error: crest_core::Error| Trouble::Passing(format!("it cannot be read: {}", error.message));
     let mut demuxer = Demuxer::new(Container::MpegTs).map_err(unreadable)?;
     let mut chunk = Some(first);
@@ -72,11 +68,7 @@ async fn stream(mut body: Body, first: Bytes, outlet: &mut Outlet<'_>) -> Result
     for event in demuxer.finish().map_err(unreadable)? {
         outlet.deliver(event).await?;
     }
-    match recorded {
-        true if !outlet.has_given() => Err(Trouble::Final(no_media(&demuxer.notes()))),
-        true => Ok(OVER.to_owned()),
-        false => Err(Trouble::Passing("the server ended the stream".to_owned())),
-    }
+    Err(Trouble::Passing("the server ended the stream".to_owned()))
 }
 
 /// Fetches a file whole.
@@ -104,6 +96,7 @@ async fn fetch(
         if !outlet.has_room() {
             return Err(Trouble::Passing("the server's disk is full".to_owned()));
         }
+        outlet.progress().touch();
         out.write_all(&bytes).await.map_err(unkept)?;
         chunk = body.next().await?;
     }

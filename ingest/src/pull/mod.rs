@@ -151,7 +151,13 @@ impl Puller {
         let mut since = Instant::now();
         while self.is_wanted().await {
             let mut outlet = Outlet::new(&self.admission, &self.stream, &self.config);
-            let ended = self.sources.run(&self.stream, &mut outlet, &mut place).await;
+            let progress = outlet.progress().clone();
+            let ended = tokio::select! {
+                ended = self.sources.run(&self.stream, &mut outlet, &mut place) => ended,
+                () = progress.silent_for(self.config.patience.0) => {
+                    Err(Trouble::Passing("the server sends, but no media (pull.patience)".to_owned()))
+                }
+            };
             let given = place.has_begun(&outlet);
             // What was read need not have become a feed: it may have been refused.
             let begun = self.has_session().await;

@@ -4,7 +4,7 @@ use crest_core::codec::MediaEvent;
 use crest_core::space::Room;
 use crest_core::stream::Stream;
 use crest_core::{MediaTime, WallTime};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -24,6 +24,31 @@ const HELD_BYTES: usize = 16 << 20;
 const ADMISSIONS: u32 = 40;
 const AGAIN: Duration = Duration::from_millis(250);
 
+/// When something came last: a source may keep its connection busy without ever giving media.
+#[derive(Debug, Clone)]
+pub(super) struct Progress(Arc<Mutex<Instant>>);
+
+impl Progress {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    pub(super) fn touch(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Returns when nothing came for so long.
+    pub(super) async fn silent_for(&self, limit: Duration) {
+        loop {
+            let end = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + limit;
+            if Instant::now() >= end {
+                return;
+            }
+            tokio::time::sleep_until(end).await;
+        }
+    }
+}
+
 /// The way in to a stream.
 pub(super) struct Outlet<'a> {
     admission: &'a Arc<Admission>,
@@ -39,6 +64,7 @@ pub(super) struct Outlet<'a> {
     refused: bool,
     anchor: Option<WallTime>,
     pace: Pace,
+    progress: Progress,
     given: bool,
 }
 
@@ -56,6 +82,7 @@ impl<'a> Outlet<'a> {
             refused: false,
             anchor: None,
             pace,
+            progress: Progress::new(),
             given: false,
         }
     }
@@ -73,6 +100,11 @@ impl<'a> Outlet<'a> {
         }
     }
 
+    /// Tells when something came last.
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
     /// Whether the disk has room for media.
     pub(super) fn has_room(&self) -> bool {
         self.admission.room() == Room::Ample
@@ -85,6 +117,7 @@ impl<'a> Outlet<'a> {
 
     /// Hands over an event when it is its time.
     pub(super) async fn deliver(&mut self, event: MediaEvent) -> Result<(), Trouble> {
+        self.progress.touch();
         let dts = match &event {
             MediaEvent::Video(packet) | MediaEvent::Audio(packet) => Some(packet.dts),
             MediaEvent::VideoConfig(_) | MediaEvent::AudioConfig(_) => None,
