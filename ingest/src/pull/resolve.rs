@@ -40,7 +40,12 @@ impl Program {
         let said = String::from_utf8_lossy(said);
         let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it does not say why").trim();
         let host = page.host_str().unwrap_or_default();
-        let last: String = last.chars().take(300).collect();
+        // Queries of addresses are tokens as often as not.
+        let words = last.split_whitespace().map(|word| match word.split_once('?') {
+            Some((address, _)) if address.contains("://") => address,
+            _ => word,
+        });
+        let last: String = words.collect::<Vec<_>>().join(" ").chars().take(300).collect();
         Trouble::Passing(format!("{name} finds no broadcast on this page of {host}: {last}"))
     }
 }
@@ -60,6 +65,10 @@ impl Resolver for Program {
         };
         let mut command = Command::new(name);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // Its settings, secrets among them, are none of the program's business.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CREST_")) {
+            command.env_remove(name);
+        }
         let mut child = command.spawn().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Trouble::Final(absent(name, page)),
             _ => Trouble::Passing(format!("{name} cannot be started: {error}")),
@@ -134,6 +143,12 @@ mod tests {
         let said = program(&["sh", "-c", "echo one >&2; echo 'error: channel is offline' >&2; exit 1"]);
         assert!(
             matches!(said.resolve(&page()).await, Err(Trouble::Passing(why)) if why.contains("channel is offline"))
+        );
+        let token =
+            program(&["sh", "-c", "echo 'error: Unable to open URL: https://a.example/b?sig=secret (404)'; exit 1"]);
+        let why = token.resolve(&page()).await;
+        assert!(
+            matches!(&why, Err(Trouble::Passing(why)) if why.contains("a.example/b (404)") && !why.contains("secret"))
         );
         let nothing = program(&["true"]).resolve(&page()).await;
         assert!(matches!(nothing, Err(Trouble::Passing(why)) if why.contains("does not say why")));
