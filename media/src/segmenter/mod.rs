@@ -3,7 +3,7 @@
 mod clock;
 mod output;
 
-use crest_core::codec::{MediaEvent, Packet, VideoConfig};
+use crest_core::codec::{AudioConfig, MediaEvent, Packet, VideoConfig};
 use crest_core::segment::Fragment;
 use crest_core::units::Span;
 use crest_core::{MediaTime, OrganizationId, Result, Session, StreamId, object};
@@ -56,6 +56,8 @@ pub struct Segmenter {
     waiting: bool,
     /// Fragments close but are not written.
     withheld: bool,
+    /// Fragments that closed in a call that failed for another reason: the next one tells of them.
+    untold: Vec<Fragment>,
 }
 
 /// The fragment that is being filled.
@@ -96,6 +98,7 @@ impl Segmenter {
             open: Open::default(),
             waiting: true,
             withheld: false,
+            untold: Vec::new(),
         }
     }
 
@@ -115,49 +118,75 @@ impl Segmenter {
     ///
     /// # Errors
     /// When the file cannot be written (retryable: what could not be written is lost, the next fragment begins a
-    /// new file), or when a decoder configuration cannot be read.
+    /// new file), or when a decoder configuration cannot be read: what follows it is dropped until one can be. What
+    /// closed all the same is returned by the next call.
     pub fn push(&mut self, event: &MediaEvent) -> Result<Vec<Fragment>> {
-        let mut closed = Vec::new();
-        match event {
-            MediaEvent::VideoConfig(config) => {
-                let mut config = entry::announced_size(config.clone());
-                entry::video(&config)?;
-                // Announced again without what its keyframes have said since.
-                let known = self.tracks.video.as_ref().filter(|k| k.codec == config.codec && k.record == config.record);
-                if let Some(known) = known.filter(|_| config.width == 0 || config.height == 0) {
-                    (config.width, config.height) = (known.width, known.height);
-                }
-                if self.tracks.video.as_ref() != Some(&config) {
-                    // The old configuration heads what is still open.
-                    let written = self.begin_file(self.tracks.video.is_some(), &mut closed);
-                    self.tracks.video = Some(config);
-                    written?;
-                }
-            }
-            MediaEvent::AudioConfig(config) => {
-                entry::audio(config)?;
-                if self.tracks.audio.as_ref() != Some(config) {
-                    let written = self.begin_file(self.tracks.audio.is_some(), &mut closed);
-                    self.audio = Clock::audio(audio_timescale(config));
-                    self.tracks.audio = Some(config.clone());
-                    written?;
-                }
-            }
-            MediaEvent::Video(packet) if self.tracks.video.is_some() => self.take_video(packet, &mut closed)?,
-            MediaEvent::Audio(packet) if self.tracks.audio.is_some() => self.take_audio(packet, &mut closed)?,
-            MediaEvent::Video(_) | MediaEvent::Audio(_) => {
-                metrics::counter!("crest_segment_packets_dropped_total", "cause" => "no_configuration").increment(1);
+        let mut closed = std::mem::take(&mut self.untold);
+        let taken = self.take(event, &mut closed);
+        self.tell(taken, closed)
+    }
+
+    fn tell(&mut self, result: Result<()>, closed: Vec<Fragment>) -> Result<Vec<Fragment>> {
+        match result {
+            Ok(()) => Ok(closed),
+            Err(error) => {
+                self.untold = closed;
+                Err(error)
             }
         }
-        Ok(closed)
+    }
+
+    fn take(&mut self, event: &MediaEvent, closed: &mut Vec<Fragment>) -> Result<()> {
+        match event {
+            MediaEvent::VideoConfig(config) => self.configure_video(config, closed),
+            MediaEvent::AudioConfig(config) => self.configure_audio(config, closed),
+            MediaEvent::Video(packet) if self.tracks.video.is_some() => self.take_video(packet, closed),
+            MediaEvent::Audio(packet) if self.tracks.audio.is_some() => self.take_audio(packet, closed),
+            MediaEvent::Video(_) | MediaEvent::Audio(_) => {
+                metrics::counter!("crest_segment_packets_dropped_total", "cause" => "no_configuration").increment(1);
+                Ok(())
+            }
+        }
+    }
+
+    fn configure_video(&mut self, config: &VideoConfig, closed: &mut Vec<Fragment>) -> Result<()> {
+        let mut config = entry::announced_size(config.clone());
+        // Announced again without what its keyframes have said since.
+        let known = self.tracks.video.as_ref().filter(|k| k.codec == config.codec && k.record == config.record);
+        if let Some(known) = known.filter(|_| config.width == 0 || config.height == 0) {
+            (config.width, config.height) = (known.width, known.height);
+        }
+        let usable = entry::video(&config).map(drop);
+        let config = usable.is_ok().then_some(config);
+        let mut written = Ok(());
+        if self.tracks.video != config {
+            // The old configuration heads what is still open, and nothing that comes after it.
+            written = self.begin_file(self.tracks.video.is_some(), closed);
+            self.tracks.video = config;
+        }
+        usable.and(written)
+    }
+
+    fn configure_audio(&mut self, config: &AudioConfig, closed: &mut Vec<Fragment>) -> Result<()> {
+        let usable = entry::audio(config).map(drop);
+        let config = usable.is_ok().then(|| config.clone());
+        let mut written = Ok(());
+        if self.tracks.audio != config {
+            written = self.begin_file(self.tracks.audio.is_some(), closed);
+            if let Some(config) = &config {
+                self.audio = Clock::audio(audio_timescale(config));
+            }
+            self.tracks.audio = config;
+        }
+        usable.and(written)
     }
 
     /// Closes the open fragment and file.
     pub fn finish(&mut self) -> Result<Vec<Fragment>> {
-        let mut closed = Vec::new();
-        self.close(None, &mut closed)?;
+        let mut closed = std::mem::take(&mut self.untold);
+        let written = self.close(None, &mut closed);
         self.output.end_file();
-        Ok(closed)
+        self.tell(written, closed)
     }
 
     /// What follows needs another header: closes what is open, and the file with it. While the first packets

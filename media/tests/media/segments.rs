@@ -1,13 +1,13 @@
 //! Segment files: what is written, when, and what survives damage.
 
-use crest_core::codec::MediaEvent;
+use crest_core::codec::{MediaEvent, VideoConfig};
 use crest_core::units::Span;
 use crest_media::{SegmenterConfig, cut};
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::process::Command;
 
-use crate::support::{Bench, complaints, events, ms, number, seconds, segmenter, store};
+use crate::support::{Bench, complaints, events, ms, number, probe, seconds, segmenter, store};
 
 fn video_packets(events: &[MediaEvent]) -> usize {
     events.iter().filter(|e| matches!(e, MediaEvent::Video(_))).count()
@@ -117,6 +117,46 @@ fn a_track_that_comes_late_begins_a_new_file() {
     let all: Vec<_> = head.chain([&config]).chain(tail).cloned().collect();
     let objects: BTreeSet<_> = store(&bench.path("early"), &all).into_iter().map(|f| f.object).collect();
     assert_eq!(objects.len(), 1);
+}
+
+#[test]
+fn what_follows_a_refused_configuration_is_not_stored_under_the_old_one() {
+    let bench = Bench::new();
+    let events = events(&bench.sample(5, "-bf 0", "in.mp4"));
+    let is_picture = |e: &MediaEvent| matches!(e, MediaEvent::Video(_));
+    let Some(MediaEvent::VideoConfig(good)) = events.iter().find(|e| matches!(e, MediaEvent::VideoConfig(_))) else {
+        panic!("no configuration")
+    };
+    let bad = MediaEvent::VideoConfig(VideoConfig { record: vec![1, 2, 3].into(), ..good.clone() });
+    // In the middle of the first group of pictures, and until the third.
+    let keyframes = |e: &&MediaEvent| matches!(e, MediaEvent::Video(packet) if packet.keyframe);
+    let third = events.iter().filter(keyframes).nth(2).unwrap();
+    let mut segmenter = segmenter(bench.dir.path(), SegmenterConfig::default());
+    let (mut fragments, mut kept, mut refused, mut taken) = (Vec::new(), 0, 0, true);
+    for (index, event) in events.iter().enumerate() {
+        if index == 20 {
+            refused += usize::from(segmenter.push(&bad).is_err());
+            taken = false;
+        }
+        if std::ptr::eq(event, third) {
+            fragments.extend(segmenter.push(&MediaEvent::VideoConfig(good.clone())).unwrap());
+            taken = true;
+        }
+        kept += usize::from(is_picture(event) && taken);
+        fragments.extend(segmenter.push(event).unwrap());
+    }
+    fragments.extend(segmenter.finish().unwrap());
+    assert_eq!(refused, 1);
+    // What had closed when the configuration was refused is known as well.
+    assert_eq!(fragments[0].start, ms(0));
+    let objects: BTreeSet<_> = fragments.iter().map(|f| f.object.clone()).collect();
+    let mut frames = 0;
+    for object in objects {
+        let file = bench.dir.path().join(object);
+        assert_eq!(complaints(&file), "");
+        frames += probe(&file, "v", "nb_read_frames").trim().parse::<usize>().unwrap_or(0);
+    }
+    assert_eq!(frames, kept);
 }
 
 #[test]
