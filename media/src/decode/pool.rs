@@ -17,7 +17,8 @@ use super::video::MAX_PIXELS;
 pub struct KeyframePoolConfig {
     /// Threads that decode; at least one.
     pub workers: usize,
-    /// Keyframes that may wait, of all streams together.
+    /// Keyframes that may wait, of all streams together: no stream has more than one in it, and many have theirs at the
+    /// same moment.
     pub queue: usize,
     /// The largest picture that is decoded, in pixels as they are coded: a keyframe that announces more is no
     /// picture. The default is more than 8K has.
@@ -26,7 +27,7 @@ pub struct KeyframePoolConfig {
 
 impl Default for KeyframePoolConfig {
     fn default() -> Self {
-        Self { workers: 2, queue: 64, max_pixels: MAX_PIXELS }
+        Self { workers: 2, queue: 512, max_pixels: MAX_PIXELS }
     }
 }
 
