@@ -18,6 +18,8 @@ pub struct ApiConfig {
     pub max_page: u32,
     /// Webhook endpoints of one organization.
     pub max_webhooks: u32,
+    /// Streams of one organization that are pulled and not over.
+    pub max_pulled_streams: u64,
     /// Event streams that may be open at a time, of all organizations.
     pub max_event_streams: u32,
     /// Event streams that may be open at a time, of one organization.
@@ -49,6 +51,7 @@ impl Default for ApiConfig {
             max_chat_text_bytes: 2000,
             max_page: 200,
             max_webhooks: 200,
+            max_pulled_streams: 200,
             max_event_streams: 256,
             max_organization_event_streams: 16,
             max_organization_downloads: 64,

@@ -156,6 +156,7 @@ fn view(api: &Shared, stream: &Stream, addresses: &Addresses) -> StreamView {
 #[utoipa::path(post, path = "/v1/streams", operation_id = "createStream", tag = tag::STREAMS, request_body = NewStream,
     responses((status = 201, body = StreamView, description = "The stream, in state `created`",
         headers(("Location" = String, description = "Path of the stream"))),
+        (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "`limit_reached`"),
         (status = 507, body = ProblemBody, content_type = "application/problem+json",
             description = "`storage_full`: the server's disk is full; try again later",
             headers(("Retry-After" = String, description = "Seconds"))),
@@ -184,6 +185,13 @@ pub async fn create(
              is room.",
         )
         .header(RETRY_AFTER, HeaderValue::from_static(AGAIN_SECONDS)));
+    }
+    if new.source.kind == SourceKind::Url {
+        let max = api.config.max_pulled_streams;
+        if api.store.open_pulls(&organization.id).await? >= max {
+            let said = format!("Stop one first; an organization has at most {max} streams that are pulled.");
+            return Err(Problem::new(Code::LimitReached, said));
+        }
     }
     let addresses = api.feeds.addresses().await?.ok_or_else(no_ingest)?;
     let (now, id) = (now(), StreamId::draw());

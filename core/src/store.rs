@@ -83,6 +83,8 @@ pub trait Streams: Send + Sync {
     ) -> Result<Option<Stream>>;
     /// All tenants' streams in one of these states.
     async fn streams_in(&self, states: &[StreamState]) -> Result<Vec<Stream>>;
+    /// How many of an organization's streams are pulled and not over: each is work whether its source is there or not.
+    async fn open_pulls(&self, organization: &OrganizationId) -> Result<u64>;
     /// Says why a stream that is not live is not, without a step: it waits for a source that cannot be had.
     /// Changes nothing where the stream is live or over.
     async fn explain_stream(&self, id: &StreamId, reason: &str, now: WallTime) -> Result<()>;

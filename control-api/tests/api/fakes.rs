@@ -12,7 +12,7 @@ use crest_core::objects::{Method, Objects};
 use crest_core::segment::Fragment;
 use crest_core::space::Room;
 use crest_core::store::*;
-use crest_core::stream::{SessionRow, Stream, StreamState};
+use crest_core::stream::{SessionRow, SourceKind, Stream, StreamState};
 use crest_core::topic::Topic;
 use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
 use crest_core::{
@@ -105,6 +105,11 @@ impl Streams for MemoryStore {
     }
     async fn streams_in(&self, _: &[StreamState]) -> Result<Vec<Stream>> {
         unused()
+    }
+    async fn open_pulls(&self, org: &OrganizationId) -> Result<u64> {
+        let streams = self.streams.lock().unwrap();
+        let open = |s: &&Stream| s.organization_id == *org && s.source == SourceKind::Url && !s.state.is_over();
+        Ok(streams.iter().filter(open).count() as u64)
     }
     async fn rotate_stream_key(&self, org: &OrganizationId, id: &StreamId, key: &str) -> Result<Option<Stream>> {
         self.up()?;

@@ -1,5 +1,6 @@
 //! Streams from creation to the end.
 
+use crest_control_api::ApiConfig;
 use crest_core::WallTime;
 use crest_core::space::Room;
 use serde_json::{Value, json};
@@ -88,6 +89,19 @@ async fn a_chat_is_taken_as_name_or_address_and_shown_normalised() {
     {
         world.post("/v1/streams", ALICE, new(chat)).await.refused(422, "invalid_body");
     }
+}
+
+#[tokio::test]
+async fn an_organization_pulls_so_many_streams_at_a_time() {
+    let world = World::with(ApiConfig { max_pulled_streams: 1, ..ApiConfig::default() });
+    let pulled = json!({"name": "a", "source": {"kind": "url", "url": "https://a.test/live.m3u8"}});
+    let first = world.post("/v1/streams", ALICE, pulled.clone()).await;
+    assert_eq!(first.status, 201);
+    let detail = world.post("/v1/streams", ALICE, pulled.clone()).await.refused(409, "limit_reached");
+    assert!(detail.contains("at most 1"), "{detail}");
+    let pushed = json!({"name": "a", "source": {"kind": "rtmp"}});
+    assert_eq!(world.post("/v1/streams", ALICE, pushed).await.status, 201);
+    assert_eq!(world.post("/v1/streams", BOB, pulled).await.status, 201, "another's do not count");
 }
 
 #[tokio::test]

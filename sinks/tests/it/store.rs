@@ -325,6 +325,9 @@ impl Streams for Memory {
     async fn streams_in(&self, _: &[StreamState]) -> Result<Vec<Stream>> {
         unasked()
     }
+    async fn open_pulls(&self, _: &OrganizationId) -> Result<u64> {
+        unasked()
+    }
     async fn rotate_stream_key(&self, _: &OrganizationId, _: &StreamId, _: &str) -> Result<Option<Stream>> {
         unasked()
     }

@@ -218,6 +218,19 @@ impl Streams for DbStore {
         })
     }
 
+    async fn open_pulls(&self, organization: &OrganizationId) -> Result<u64> {
+        look!(self, Whose::Of(organization), |tx| {
+            let count: i64 = sqlx::query_scalar(
+                "SELECT COUNT(*) FROM streams \
+                 WHERE organization_id = $1 AND source = 'url' AND state IN ('created', 'live', 'interrupted')",
+            )
+            .bind(organization.as_str())
+            .fetch_one(&mut **tx)
+            .await?;
+            Ok(u64::try_from(count).unwrap_or_default())
+        })
+    }
+
     async fn explain_stream(&self, id: &StreamId, reason: &str, now: WallTime) -> Result<()> {
         change!(self, "explain_stream", Whose::All, |tx| {
             sqlx::query(

@@ -100,6 +100,9 @@ impl Streams for MemoryStore {
     async fn streams_in(&self, states: &[StreamState]) -> Result<Vec<Stream>> {
         Ok(self.0.lock().unwrap().streams.iter().filter(|s| states.contains(&s.state)).cloned().collect())
     }
+    async fn open_pulls(&self, _: &OrganizationId) -> Result<u64> {
+        Err(unused())
+    }
     async fn rotate_stream_key(&self, _: &OrganizationId, id: &StreamId, key: &str) -> Result<Option<Stream>> {
         let mut rows = self.0.lock().unwrap();
         let stream = rows.streams.iter_mut().find(|s| s.id == *id);

@@ -3,6 +3,7 @@
 use crest_core::event::EventType;
 use crest_core::store::Page;
 use crest_core::stream::StreamState::{Created, Ended, Interrupted, Live};
+use crest_core::stream::{SourceKind, Stream};
 use crest_core::view::{Links, stream_event};
 use crest_core::{Fault, MediaTime, Session, StreamId, WallTime};
 
@@ -43,6 +44,26 @@ async fn a_step_commits_its_event_once_and_is_kept_in_the_history() {
         history,
         [(1, "created".into(), "live".into(), None), (2, "live".into(), "interrupted".into(), Some("stalled".into()))]
     );
+}
+
+#[tokio::test]
+async fn pulled_streams_that_are_not_over_are_counted_by_organization() {
+    let world = World::new().await;
+    let pulled = |id: &str| Stream {
+        source: SourceKind::Url,
+        source_url: Some("https://a.test/live.m3u8".to_owned()),
+        ..stream_of(&world.organization, &StreamId::from_raw(id), NOW)
+    };
+    let count = async || world.store.open_pulls(&world.organization).await.unwrap();
+    assert_eq!(count().await, 0, "the one that is there is pushed");
+    for id in ["str_p1", "str_p2"] {
+        world.store.create_stream(&pulled(id)).await.unwrap();
+    }
+    assert_eq!(count().await, 2);
+    world.store.transition_stream(&StreamId::from_raw("str_p1"), None, Ended, None, NOW, &[]).await.unwrap();
+    assert_eq!(count().await, 1);
+    let other = world.store.create_organization("other", "sk_other", NOW).await.unwrap();
+    assert_eq!(world.store.open_pulls(&other.id).await.unwrap(), 0);
 }
 
 #[tokio::test]
