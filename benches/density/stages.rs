@@ -12,16 +12,14 @@ const FREQUENCY: &str = "199";
 const STACK: &str = "dwarf,16384";
 /// Stages by a part of a function's name. A sample's stack is gone through from the inside out, and the first function
 /// that is named here decides.
-const STAGES: [(&str, &str); 17] = [
+const STAGES: [(&str, &str); 15] = [
     // Keyframes have threads of their own.
     ("crest_media::decode", "sound"),
     ("crest_media::segmenter", "segments"),
     ("crest_media::mp4", "segments"),
     ("make_durable", "segments"),
-    ("crest_ingest::rtmp::guard", "RTMP"),
     ("crest_ingest::sampl", "samples"),
     ("crest_ingest::rtmp", "RTMP"),
-    ("rtmp_rs", "RTMP"),
     ("crest_ingest", "feed"),
     ("crest_analyzers", "analyzers"),
     ("crest::roles::analyze", "analyzers"),

@@ -63,6 +63,8 @@ pub struct RtmpConfig {
     pub idle: Span,
     /// The largest audio or video message that is accepted; larger ones are dropped and counted.
     pub max_frame: ByteSize,
+    /// How often what publishers sent is read; 0 reads it as it arrives, and costs more.
+    pub gather: Span,
 }
 
 impl Default for RtmpConfig {
@@ -79,6 +81,7 @@ impl Default for RtmpConfig {
             handshake: Span::secs(10),
             idle: Span::secs(15),
             max_frame: ByteSize::mib(8),
+            gather: Span(Duration::from_millis(40)),
         }
     }
 }

@@ -33,8 +33,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
 ];
 
 /// Crates that one of crest's alone may use.
-const RESERVED: [(&str, &str); 4] =
-    [("gstreamer", "crest-media"), ("rtmp-rs", "crest-ingest"), ("str0m", "crest-ingest"), ("fjall", "crest-bus")];
+const RESERVED: [(&str, &str); 3] = [("gstreamer", "crest-media"), ("str0m", "crest-ingest"), ("fjall", "crest-bus")];
 
 /// Each of crest's crates and what it depends on, whatever for (tests and build scripts too).
 fn dependencies() -> Result<BTreeMap<String, BTreeSet<String>>> {

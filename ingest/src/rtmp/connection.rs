@@ -1,39 +1,27 @@
 //! One RTMP connection, from its handshake to its end, whichever way it ends.
 
 use crest_core::crowd::Place;
-use rtmp_rs::media::fourcc::{AudioFourCc, VideoFourCc};
-use rtmp_rs::protocol::enhanced::FourCcCapability;
-use rtmp_rs::server::config::EnhancedServerCapabilities;
-use rtmp_rs::server::connection::Connection;
-use rtmp_rs::{RegistryConfig, ServerConfig, StreamRegistry};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::dispatcher::{self, Dispatch};
-use tracing::instrument::WithSubscriber;
-use tracing::subscriber::NoSubscriber;
 
-use super::guard::{self, Guard};
-use super::handler::{Handler, STRANGER};
+use super::message::Violation;
+use super::publisher::Unwanted;
+use super::session::Session;
+use super::socket::Socket;
 use crate::config::RtmpConfig;
 use crate::publish::Publishers;
 
-/// The library's buffers: it reads a feed in pieces of this size, and writes answers of a few hundred bytes.
-const READ_BUFFER: usize = 16 * 1024;
-const WRITE_BUFFER: usize = 4 * 1024;
-/// How long a closed connection may take to deliver what was sent on it.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a peer may take to read why it was refused.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// A connection that was accepted.
 pub(super) struct Accepted {
-    pub(super) number: u64,
     pub(super) socket: TcpStream,
     /// What shakes hands first, where it came to the port for TLS.
     pub(super) tls: Option<TlsAcceptor>,
@@ -45,26 +33,38 @@ pub(super) struct Accepted {
 }
 
 /// How a connection ended.
-struct Ending {
+#[derive(Debug)]
+pub(super) struct Ending {
     /// Its name in metrics; none where nothing was wrong.
     cause: Option<&'static str>,
     reason: String,
+    /// The peer is to be left the time to read what was said last.
+    lingers: bool,
 }
 
 impl Ending {
-    fn new(cause: Option<&'static str>, reason: impl Into<String>) -> Self {
-        Self { cause, reason: reason.into() }
+    pub(super) fn new(cause: Option<&'static str>, reason: impl Into<String>) -> Self {
+        Self { cause, reason: reason.into(), lingers: false }
     }
 
-    fn of_library(result: rtmp_rs::Result<()>) -> Self {
-        match result {
-            Ok(()) => Self::new(None, "the connection was closed"),
-            // Whoever rejected it has counted it.
-            Err(error @ (rtmp_rs::Error::Rejected(_) | rtmp_rs::Error::ConnectionClosed)) => {
-                Self::new(None, format!("the connection broke: {error}"))
-            }
-            Err(error) => Self::new(Some("broken"), format!("the connection broke: {error}")),
-        }
+    /// What the peer asked for was refused, and it was told so.
+    pub(super) fn refused(reason: impl Into<String>) -> Self {
+        Self { cause: None, reason: reason.into(), lingers: true }
+    }
+
+    /// What the peer says makes no sense.
+    pub(super) fn broken(reason: impl Into<String>) -> Self {
+        Self::new(Some("broken"), reason)
+    }
+
+    fn closed() -> Self {
+        Self::new(None, "the connection was closed")
+    }
+}
+
+impl From<Violation> for Ending {
+    fn from(violation: Violation) -> Self {
+        Self::new(Some(violation.name()), violation.to_string())
     }
 }
 
@@ -75,19 +75,19 @@ pub(super) async fn serve(
     publishers: Arc<dyn Publishers>,
     shutdown: CancellationToken,
 ) {
-    let Accepted { number, socket, tls, peer, place, make_room } = accepted;
+    let Accepted { socket, tls, peer, place, make_room } = accepted;
     if let Err(error) = socket.set_nodelay(true) {
         return tracing::debug!(%peer, %error, "an RTMP connection was lost at once");
     }
-    let who = Who { number, peer, place, make_room };
-    let Some(tls) = tls else { return speak(socket, who, config, publishers, shutdown).await };
+    let who = Who { peer, place, make_room };
+    let Some(tls) = tls else { return speak(Socket::plain(socket), who, config, publishers, shutdown).await };
     let secured = tokio::select! {
         secured = tokio::time::timeout(config.handshake.0, tls.accept(socket)) => secured,
         () = who.make_room.cancelled() => return,
         () = shutdown.cancelled() => return,
     };
     let reason = match secured {
-        Ok(Ok(secured)) => return speak(secured, who, config, publishers, shutdown).await,
+        Ok(Ok(secured)) => return speak(Socket::secured(secured), who, config, publishers, shutdown).await,
         Ok(Err(error)) => format!("{error}; rtmp.tls_listen takes rtmps:// alone"),
         Err(_) => format!("it was not over within {:?} (rtmp.handshake)", config.handshake.0),
     };
@@ -97,7 +97,6 @@ pub(super) async fn serve(
 
 /// Whose connection it is.
 struct Who {
-    number: u64,
     peer: SocketAddr,
     place: Place,
     make_room: CancellationToken,
@@ -105,101 +104,87 @@ struct Who {
 
 /// RTMP over whatever carries it.
 async fn speak(
-    socket: impl AsyncRead + AsyncWrite + Unpin,
-    Who { number, peer, place, make_room }: Who,
+    mut socket: Socket,
+    Who { peer, place, make_room }: Who,
     config: RtmpConfig,
     publishers: Arc<dyn Publishers>,
     shutdown: CancellationToken,
 ) {
-    let (inside, outside) = match guard::pair().await {
-        Ok(pair) => pair,
-        Err(error) => return tracing::warn!(%peer, %error, "an RTMP connection could not be served"),
-    };
-    let (deadline, deadlines) = watch::channel(Instant::now() + config.handshake.0);
-    let handler = Arc::new(Handler {
-        peer,
-        place,
-        publishers,
-        allowance: Arc::new(AtomicUsize::new(STRANGER)),
-        max_frame: usize::try_from(config.max_frame.as_u64()).unwrap_or(usize::MAX),
-        idle: config.idle,
-        deadline,
-        unwanted: CancellationToken::new(),
-        erratic: CancellationToken::new(),
-        // rtmp-rs writes stream keys to its log. It runs without one, what is ours with our own.
-        log: dispatcher::get_default(Dispatch::clone),
-        state: Mutex::new(None),
-    });
-    let server = ServerConfig {
-        // Ours come first, and say why.
-        connection_timeout: config.handshake.0.saturating_mul(2),
-        idle_timeout: config.idle.0.saturating_mul(2),
-        // Two of each are reserved for every connection, a stranger's too.
-        read_buffer_size: READ_BUFFER,
-        write_buffer_size: WRITE_BUFFER,
-        enhanced_capabilities: capabilities(),
-        ..ServerConfig::default().disable_gop_buffer()
-    };
-    // A registry of its own: nobody plays from here, and it goes with the connection.
-    let registry = RegistryConfig { broadcast_capacity: 1, max_gop_size: 0, ..RegistryConfig::default() };
-    let registry = Arc::new(StreamRegistry::with_config(registry));
-    let guard = Guard::new(Arc::clone(&handler.allowance));
-    let mut relay = Box::pin(guard::relay(socket, outside, guard));
-    let mut connection = Connection::new(number, inside, peer, server, Arc::clone(&handler), registry);
     let counted = Counted::new();
-    let mut last_words = true;
+    let (deadline, deadlines) = watch::channel(Instant::now() + config.handshake.0);
+    let mut session = Session::new(peer, place, publishers, &config, deadline);
     let ending = tokio::select! {
-        result = connection.run().with_subscriber(NoSubscriber::default()) => Ending::of_library(result),
-        outcome = &mut relay => {
-            last_words = false;
-            match outcome {
-                Ok(()) => Ending::new(None, "the connection was closed"),
-                Err(violation) => Ending::new(Some(violation.name()), violation.to_string()),
-            }
-        }
+        ending = converse(&mut socket, &mut session, config.gather.0) => ending,
         () = make_room.cancelled() => {
-            last_words = false;
             Ending::new(Some("crowded"), "it had to make room for another connection (rtmp.max_connections)")
-        }
-        () = handler.unwanted.cancelled() => Ending::new(None, "disconnected"),
-        () = handler.erratic.cancelled() => {
-            Ending::new(Some("configurations"), "the publisher's configuration changes all the time")
         }
         () = shutdown.cancelled() => Ending::new(None, "server stopped"),
         () = silence(deadlines) => Ending::new(Some("silent"), "nothing was received for too long"),
     };
-    drop(connection);
-    if last_words {
-        // A refusal's reason, for one, is still on its way.
-        let _ = tokio::time::timeout(LAST_WORDS, relay).await;
-    }
-    drop(counted);
     if let Some(cause) = ending.cause {
         metrics::counter!("crest_rtmp_connections_failed_total", "cause" => cause).increment(1);
     }
-    match handler.state.lock().await.take() {
-        Some(publishing) => publishing.publication.close(ending.reason).await,
+    match session.publisher.take() {
+        Some(publisher) => publisher.close(ending.reason).await,
         None if ending.cause.is_some() => {
             tracing::info!(%peer, reason = ending.reason, "an RTMP connection ended without publishing");
         }
         None => tracing::debug!(%peer, reason = ending.reason, "an RTMP connection ended without publishing"),
     }
+    if ending.lingers {
+        let _ = tokio::time::timeout(LINGER, socket.linger()).await;
+    }
+    drop(counted);
 }
 
-/// What a publisher that speaks Enhanced RTMP is told: everything that the tag parser takes.
-fn capabilities() -> EnhancedServerCapabilities {
-    let video = [VideoFourCc::Avc, VideoFourCc::Hevc, VideoFourCc::Av1, VideoFourCc::Vp9, VideoFourCc::Vp8];
-    let audio = [AudioFourCc::Aac, AudioFourCc::Opus, AudioFourCc::Mp3];
-    EnhancedServerCapabilities {
-        reconnect: false,
-        multitrack: true,
-        modex: true,
-        video_codecs: video.into_iter().map(|codec| (codec, FourCcCapability::full())).collect(),
-        audio_codecs: audio.into_iter().map(|codec| (codec, FourCcCapability::full())).collect(),
+/// Shakes hands, and takes what the peer says, message by message, until it ends.
+async fn converse(socket: &mut Socket, session: &mut Session, gather: Duration) -> Ending {
+    match socket.shake_hands().await {
+        Ok(Ok(())) => {}
+        Ok(Err(violation)) => return violation.into(),
+        Err(_) => return Ending::closed(),
+    }
+    // A connection that breaks ends like one that is closed: what arrived before counts, so it is read on where
+    // nothing can be written any more.
+    let mut deaf = false;
+    let mut publishes = false;
+    loop {
+        let mut rest = socket.bytes();
+        let message = session.chunks.next(&mut rest);
+        let left = rest.len();
+        socket.left(left);
+        let taken = match message {
+            Ok(Some(message)) => session.take(message).await,
+            Ok(None) => {
+                if !publishes && session.publisher.is_some() {
+                    publishes = true;
+                    if socket.keep_beat(gather).is_err() {
+                        return Ending::closed();
+                    }
+                }
+                let read = tokio::select! {
+                    read = socket.read() => read,
+                    () = session.unwanted() => return Unwanted::Over.into(),
+                };
+                match read {
+                    Ok(0) | Err(_) => return Ending::closed(),
+                    Ok(count) => session.received(count),
+                }
+                Ok(())
+            }
+            Err(violation) => return violation.into(),
+        };
+        let answers = session.answers();
+        if !answers.is_empty() && !deaf {
+            deaf = socket.write(&answers).await.is_err();
+        }
+        if let Err(ending) = taken {
+            return ending;
+        }
     }
 }
 
-/// An open connection in the metrics, even if the library panics.
+/// An open connection in the metrics, even if its task panics.
 struct Counted;
 
 impl Counted {

@@ -1,15 +1,21 @@
-//! RTMP, through `rtmp-rs`. Its own server neither enforces its connection limit nor tells every
-//! disconnect, so connections are accepted, bounded and cleaned up here, over TLS or not.
+//! RTMP: connections are accepted and bounded here, over TLS or not. The protocol's layers, from the bytes up, are
+//! `handshake`, `chunks`, `message`, `amf` and `command`; `session` is what a peer's messages lead to, `publisher` what
+//! becomes of its media.
 
 mod amf;
+mod chunks;
+mod command;
 mod connection;
 pub mod flv;
-mod guard;
-mod handler;
+mod handshake;
+mod message;
+mod publisher;
+mod session;
+mod socket;
 mod tls;
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use guard::fuzzing;
+pub(crate) use chunks::fuzzing;
 
 use async_trait::async_trait;
 use crest_core::crowd::{Crowd, Entry};
@@ -119,7 +125,6 @@ impl PublishServer for RtmpServer {
     async fn run(mut self: Box<Self>, publishers: Arc<dyn Publishers>, shutdown: CancellationToken) {
         let crowd = Crowd::new(self.config.max_connections);
         let connections = TaskTracker::new();
-        let mut number = 0u64;
         loop {
             let (accepted, over_tls) = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -144,9 +149,8 @@ impl PublishServer for RtmpServer {
                     continue;
                 }
             };
-            number += 1;
             let tls = self.secure.as_mut().filter(|_| over_tls).map(|secure| secure.tls.acceptor());
-            let accepted = Accepted { number, socket, tls, peer, place, make_room };
+            let accepted = Accepted { socket, tls, peer, place, make_room };
             connections.spawn(connection::serve(
                 accepted,
                 self.config.clone(),

@@ -1,0 +1,293 @@
+//! What a peer's messages lead to: it connects, asks to publish, publishes (Adobe's RTMP specification 1.0,
+//! sections 7.2 and 7.3).
+
+use bytes::Bytes;
+use crest_core::crowd::Place;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::APPLICATION;
+use super::amf::Value;
+use super::chunks::{self, Chunks};
+use super::command::{Command, connected, info, status};
+use super::connection::Ending;
+use super::message::{
+    ACKNOWLEDGEMENT, AUDIO, COMMAND, COMMAND_AMF3, DATA, DATA_AMF3, Message, SET_PEER_BANDWIDTH, USER_CONTROL, VIDEO,
+    Violation, WINDOW_ACKNOWLEDGEMENT_SIZE,
+};
+use super::publisher::{Publisher, Unwanted};
+use crate::config::RtmpConfig;
+use crate::publish::Publishers;
+
+/// Bytes that a peer may announce before it is known: commands are a few hundred.
+pub(super) const STRANGER: usize = 64 * 1024;
+/// What the commands of one connection may cost, each its length and something for being one.
+const COMMANDS: usize = 1024 * 1024;
+const COMMAND_COST: usize = 1024;
+/// Chunk streams of what is said here.
+const CONTROL: u8 = 2;
+const ANSWERS: u8 = 3;
+/// Bytes of the chunks that are sent.
+const CHUNK_SIZE: u32 = 4096;
+/// How many bytes may be under way before they are acknowledged, here and there, unless the peer says otherwise.
+const WINDOW: u32 = 2_500_000;
+
+// Events of user control messages.
+const STREAM_BEGIN: u16 = 0;
+const PING_REQUEST: u16 = 6;
+const PING_RESPONSE: u16 = 7;
+
+/// A peer, from its handshake on.
+pub(super) struct Session {
+    peer: SocketAddr,
+    place: Place,
+    publishers: Arc<dyn Publishers>,
+    max_frame: usize,
+    idle: Duration,
+    /// When it is given up, should it say nothing more.
+    deadline: watch::Sender<Instant>,
+    pub(super) chunks: Chunks,
+    connected: bool,
+    /// Message streams that were made.
+    streams: u32,
+    /// The message stream that it publishes on.
+    on: u32,
+    pub(super) publisher: Option<Publisher>,
+    /// What the commands so far have cost.
+    commands: usize,
+    /// Bytes after which the peer wants to hear of them; those since it did, and all, which wrap.
+    window: u32,
+    unacknowledged: u32,
+    received: u32,
+    /// What is to be sent.
+    answers: Vec<u8>,
+    chunk_size: usize,
+}
+
+impl Session {
+    pub(super) fn new(
+        peer: SocketAddr,
+        place: Place,
+        publishers: Arc<dyn Publishers>,
+        config: &RtmpConfig,
+        deadline: watch::Sender<Instant>,
+    ) -> Self {
+        Self {
+            peer,
+            place,
+            publishers,
+            max_frame: usize::try_from(config.max_frame.as_u64()).unwrap_or(usize::MAX),
+            idle: config.idle.0,
+            deadline,
+            chunks: Chunks::new(STRANGER),
+            connected: false,
+            streams: 0,
+            on: 0,
+            publisher: None,
+            commands: 0,
+            window: WINDOW,
+            unacknowledged: 0,
+            received: 0,
+            answers: Vec::new(),
+            chunk_size: 128,
+        }
+    }
+
+    /// Returns when the feed does not want the publisher any more.
+    pub(super) async fn unwanted(&self) {
+        match &self.publisher {
+            Some(publisher) => publisher.disconnect().cancelled_owned().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What is to be sent before anything else is read.
+    pub(super) fn answers(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// Takes note of bytes that were read.
+    pub(super) fn received(&mut self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.received = self.received.wrapping_add(count);
+        self.unacknowledged = self.unacknowledged.saturating_add(count);
+        if self.unacknowledged >= self.window {
+            self.unacknowledged = 0;
+            self.control(ACKNOWLEDGEMENT, &self.received.to_be_bytes());
+        }
+    }
+
+    /// Takes the peer's next message; an error is how the connection ends.
+    pub(super) async fn take(&mut self, message: Message) -> Result<(), Ending> {
+        match message.kind {
+            AUDIO | VIDEO | DATA | DATA_AMF3 => self.media(&message).await,
+            COMMAND | COMMAND_AMF3 => {
+                self.commands += COMMAND_COST + message.body.len();
+                if self.commands > COMMANDS {
+                    return Err(Violation::Commands.into());
+                }
+                let command = Command::read(&message)?;
+                self.command(&command, message.stream).await
+            }
+            WINDOW_ACKNOWLEDGEMENT_SIZE => {
+                self.window = message.number().ok_or(Violation::Malformed)?.max(1);
+                Ok(())
+            }
+            USER_CONTROL => {
+                if let Some((event, argument)) = message.body.split_first_chunk()
+                    && u16::from_be_bytes(*event) == PING_REQUEST
+                    && let Some(time) = argument.first_chunk::<4>()
+                {
+                    self.event(PING_RESPONSE, *time);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn media(&mut self, message: &Message) -> Result<(), Ending> {
+        let Some(publisher) = &mut self.publisher else {
+            // Some send metadata early.
+            let early = matches!(message.kind, DATA | DATA_AMF3);
+            return if early { Ok(()) } else { Err(Violation::NotPublishing.into()) };
+        };
+        if matches!(message.kind, AUDIO | VIDEO) {
+            self.deadline.send_if_modified(|deadline| later(deadline, self.idle));
+        }
+        publisher.take(message).await?;
+        // Delivering may have waited for the feed; that was not the publisher's silence.
+        self.deadline.send_if_modified(|deadline| later(deadline, self.idle));
+        Ok(())
+    }
+
+    async fn command(&mut self, command: &Command, stream: u32) -> Result<(), Ending> {
+        match command.name.as_str() {
+            "connect" => self.connect(command),
+            "createStream" if self.connected => {
+                self.streams += 1;
+                let made = Value::Number(f64::from(self.streams));
+                self.say(0, &Command::new("_result", command.number, [Value::Null, made]));
+                Ok(())
+            }
+            // Refused, it would end the connection without telling why: `publish` refuses.
+            "FCPublish" => {
+                self.say(0, &Command::new("onFCPublish", 0.0, [Value::Null]));
+                Ok(())
+            }
+            "publish" if self.connected => self.publish(command.text(0).unwrap_or_default(), stream).await,
+            "FCUnpublish" => {
+                self.say(0, &Command::new("onFCUnpublish", 0.0, [Value::Null]));
+                Ok(())
+            }
+            "deleteStream" => {
+                if command.argument(0).is_some_and(|id| id == f64::from(self.on)) {
+                    self.unpublish().await;
+                }
+                Ok(())
+            }
+            "closeStream" if stream == self.on => {
+                self.unpublish().await;
+                Ok(())
+            }
+            "play" | "play2" => {
+                let reason = "this server takes streams and plays none";
+                Err(self.refuse(stream, "NetStream.Play.Failed", reason))
+            }
+            "publish" | "createStream" => Err(Ending::broken("a command that comes before `connect`")),
+            // `releaseStream`, `_checkbw` and the like expect no answer.
+            _ => Ok(()),
+        }
+    }
+
+    fn connect(&mut self, command: &Command) -> Result<(), Ending> {
+        let app = command.values.first().and_then(|of| of.get("app")).and_then(Value::as_text).unwrap_or_default();
+        // What follows a question mark is for servers that know it.
+        let app = app.split('?').next().unwrap_or_default();
+        if app.trim_matches('/') != APPLICATION {
+            let reason = format!(
+                "no such application; publish to rtmp://HOST/{APPLICATION} with the stream key as the stream's name"
+            );
+            let info = info("error", "NetConnection.Connect.Rejected", &reason);
+            self.say(0, &Command::new("_error", command.number, [Value::Null, info]));
+            return Err(Ending::refused(reason));
+        }
+        self.connected = true;
+        self.control(WINDOW_ACKNOWLEDGEMENT_SIZE, &WINDOW.to_be_bytes());
+        /// The peer may do with it what it likes.
+        const DYNAMIC: u8 = 2;
+        let [a, b, c, d] = WINDOW.to_be_bytes();
+        self.control(SET_PEER_BANDWIDTH, &[a, b, c, d, DYNAMIC]);
+        chunks::write(&chunks::set_chunk_size(CHUNK_SIZE), CONTROL, self.chunk_size, &mut self.answers);
+        self.chunk_size = CHUNK_SIZE as usize;
+        self.event(STREAM_BEGIN, [0; 4]);
+        self.say(0, &connected(command.number));
+        Ok(())
+    }
+
+    async fn publish(&mut self, key: &str, stream: u32) -> Result<(), Ending> {
+        const REFUSED: &str = "NetStream.Publish.BadName";
+        if self.publisher.is_some() {
+            return Err(self.refuse(stream, REFUSED, "this connection publishes already"));
+        }
+        match Publisher::admit(key, self.peer, self.publishers.as_ref(), self.max_frame).await {
+            Ok(publisher) => self.publisher = Some(publisher),
+            Err(reason) => return Err(self.refuse(stream, REFUSED, &reason)),
+        }
+        self.on = stream;
+        self.place.busy(true);
+        self.chunks.allow(self.max_frame.saturating_mul(3).max(STRANGER));
+        // From here on another limit holds, which may be the shorter one.
+        self.deadline.send_replace(Instant::now() + self.idle);
+        self.event(STREAM_BEGIN, stream.to_be_bytes());
+        self.say(stream, &status("status", "NetStream.Publish.Start", "The stream is published."));
+        Ok(())
+    }
+
+    async fn unpublish(&mut self) {
+        let Some(publisher) = self.publisher.take() else { return };
+        publisher.close("the publisher stopped").await;
+        self.place.busy(false);
+        self.chunks.allow(STRANGER);
+        self.deadline.send_replace(Instant::now() + self.idle);
+    }
+
+    /// Says that something is refused, and how the connection ends with that.
+    fn refuse(&mut self, stream: u32, code: &str, reason: &str) -> Ending {
+        self.say(stream, &status("error", code, reason));
+        Ending::refused(reason)
+    }
+
+    fn say(&mut self, stream: u32, command: &Command) {
+        chunks::write(&command.message(stream), ANSWERS, self.chunk_size, &mut self.answers);
+    }
+
+    fn control(&mut self, kind: u8, body: &[u8]) {
+        let message = Message::control(kind, Bytes::copy_from_slice(body));
+        chunks::write(&message, CONTROL, self.chunk_size, &mut self.answers);
+    }
+
+    fn event(&mut self, event: u16, argument: [u8; 4]) {
+        self.control(USER_CONTROL, &[&event.to_be_bytes()[..], &argument].concat());
+    }
+}
+
+/// Moves the deadline. Later is noticed when it passes, so that not every message wakes somebody.
+fn later(deadline: &mut Instant, idle: Duration) -> bool {
+    *deadline = Instant::now() + idle;
+    false
+}
+
+impl From<Unwanted> for Ending {
+    fn from(unwanted: Unwanted) -> Self {
+        match unwanted {
+            Unwanted::Over => Self::refused("disconnected"),
+            Unwanted::Erratic => {
+                Self::new(Some("configurations"), "the publisher's configuration changes all the time")
+            }
+        }
+    }
+}
