@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
@@ -66,24 +67,37 @@ pub fn run(file: &Path, server: &str) -> Result<()> {
 }
 
 async fn publish_all(feed: Rc<Feed>, server: &str) -> Result<()> {
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut lines = lines_of_stdin();
     let mut publishers = JoinSet::new();
     let latest = Rc::new(std::cell::Cell::new(Duration::ZERO));
-    while let Some(key) = lines.next_line().await?.filter(|key| !key.is_empty()) {
+    while let Some(key) = lines.recv().await.filter(|key| !key.is_empty()) {
         let socket = rtmp::publish(server, &key).await?;
         let (feed, latest) = (Rc::clone(&feed), Rc::clone(&latest));
         publishers.spawn_local(async move { publish(socket, &feed, &latest).await });
         tokio::time::sleep(STAGGER).await;
     }
     println!("live");
-    let mut until_eof = [0; 1];
-    let mut stdin = lines.into_inner();
     tokio::select! {
-        ended = stdin.read(&mut until_eof) => drop(ended?),
+        // Nothing more is said: this is the end of standard input.
+        _ = lines.recv() => {}
         Some(ended) = publishers.join_next() => ended??,
     }
     println!("{}", latest.get().as_secs_f64());
     Ok(())
+}
+
+/// Standard input, line by line.
+fn lines_of_stdin() -> mpsc::Receiver<String> {
+    let (lines, receiver) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let read = std::io::stdin().lines().map_while(Result::ok);
+        for line in read {
+            if lines.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// Publishes without end.

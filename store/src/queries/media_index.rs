@@ -74,18 +74,14 @@ impl MediaIndex for DbStore {
             sqlx::query(
                 "UPDATE segments SET bytes = bytes + $1, \
                  start_ns = CASE WHEN start_ns < $2 THEN start_ns ELSE $2 END, \
-                 end_ns = CASE WHEN end_ns > $3 THEN end_ns ELSE $3 END WHERE object = $4",
+                 end_ns = CASE WHEN end_ns > $3 THEN end_ns ELSE $3 END, \
+                 ended_at = (CASE WHEN end_ns > $3 THEN end_ns ELSE $3 END) / 1000000 + (SELECT s.started_at \
+                 FROM sessions s WHERE s.stream_id = segments.stream_id AND s.session = segments.session) \
+                 WHERE object = $4",
             )
             .bind(int(fragment.bytes)?)
             .bind(fragment.start.nanos())
             .bind(fragment.end.nanos())
-            .bind(&fragment.object)
-            .execute(&mut **tx)
-            .await?;
-            sqlx::query(
-                "UPDATE segments SET ended_at = end_ns / 1000000 + (SELECT s.started_at FROM sessions s \
-                 WHERE s.stream_id = segments.stream_id AND s.session = segments.session) WHERE object = $1",
-            )
             .bind(&fragment.object)
             .execute(&mut **tx)
             .await?;
