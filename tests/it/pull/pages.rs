@@ -45,7 +45,7 @@ fn a_page_is_resolved_by_streamlink_and_its_broadcast_pulled_from_nginx() -> Res
         origin::cut(origin::source().await?, &folder.path().join("live.m3u8"), &[]).await?;
         let (_nginx, address) = nginx(folder.path()).await?;
         let stage = Stage::configured(
-            "[pull]\nallow = [\"127.0.0.0/8\"]\nrecorded_speed = 6\npause = \"200ms\"\npatience = \"3s\"\n\
+            "[pull]\nallow = [\"127.0.0.0/8\"]\nrecorded_speed = 6\npause = \"200ms\"\n\
              [[pull.resolvers]]\ndomains = [\"127.0.0.1\"]\n\
              command = [\"streamlink\", \"--stream-url\", \"hls://{url}\", \"best\"]\n",
         )

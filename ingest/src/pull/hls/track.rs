@@ -214,8 +214,10 @@ impl<'a> Track<'a> {
             Some(timeline) => piece.timeline.max(timeline + u64::from(piece.discontinuity)),
             None => piece.timeline,
         };
-        if self.timeline.replace(timeline) != Some(timeline) {
+        if self.timeline != Some(timeline) {
+            // What is held back is of the timeline before.
             self.finish();
+            self.timeline = Some(timeline);
         }
     }
 
