@@ -162,21 +162,22 @@ impl Watching {
         }
     }
 
-    /// Returns when the channel goes live, and otherwise after `pause`; while Twitch tells when a channel that is away
+    /// Returns `true` when the channel goes live, and otherwise `false` after `pause`; while Twitch tells when a channel that is away
     /// goes live, after the pause in which all are asked about.
-    pub(crate) async fn rest(&mut self, pause: Duration) {
+    pub(crate) async fn rest(&mut self, pause: Duration) -> bool {
         let began = Instant::now();
         loop {
             let known = *self.known.borrow_and_update();
             if known.times != self.times {
-                return;
+                return true;
             }
             let told = known.live == Some(false) && known.watched;
             let pause = if told { pause.max(self.all.config.look_again.0) } else { pause };
             tokio::select! {
-                () = tokio::time::sleep_until(began + pause) => return,
+                () = tokio::time::sleep_until(began + pause) => return false,
                 changed = self.known.changed() => if changed.is_err() {
-                    return tokio::time::sleep_until(began + pause).await;
+                    tokio::time::sleep_until(began + pause).await;
+                    return false;
                 },
             }
         }

@@ -56,7 +56,7 @@ impl Watching {
     }
 
     async fn woken(&mut self) {
-        tokio::time::timeout(SOON, self.rest(NEVER)).await.unwrap();
+        assert!(tokio::time::timeout(SOON, self.rest(NEVER)).await.unwrap());
     }
 }
 

@@ -208,25 +208,30 @@ impl Puller {
                     }
                     self.explain(&reason).await;
                     last = Some(reason);
-                    match &mut channel {
-                        Some(channel) => self.rest(channel, wait).await,
-                        None => tokio::time::sleep(wait).await,
+                    let Some(channel) = &mut channel else {
+                        tokio::time::sleep(wait).await;
+                        continue;
+                    };
+                    if self.rest(channel, wait).await {
+                        // It went live: from now on it is a source like any other.
+                        pause.reset();
+                        since = Instant::now();
                     }
                 }
             }
         }
     }
 
-    /// Waits for the channel, and says that it does as soon as that is known.
-    async fn rest(&self, channel: &mut Watching, pause: Duration) {
+    /// Waits for the channel, and says that it does as soon as that is known; `true` when it went live.
+    async fn rest(&self, channel: &mut Watching, pause: Duration) -> bool {
         let away = channel.away();
         let rest = channel.rest(pause);
         tokio::pin!(rest);
         tokio::select! {
-            () = &mut rest => {}
+            woken = &mut rest => woken,
             reason = away => {
                 self.explain(&reason).await;
-                rest.await;
+                rest.await
             }
         }
     }

@@ -79,7 +79,7 @@ impl Broadcast {
             .to_owned();
         for part in 0..there {
             let (segment, at) = (part / PARTS, part % PARTS);
-            let file = if segment % 2 == 0 {
+            let file = if segment.is_multiple_of(2) {
                 format!("URI=\"part/{part}\"")
             } else {
                 let start = if at == 0 { "@0" } else { "" };
@@ -92,7 +92,7 @@ impl Broadcast {
         }
         if there == self.parts.len() {
             text.push_str("#EXT-X-ENDLIST\n");
-        } else if (there / PARTS) % 2 == 0 {
+        } else if (there / PARTS).is_multiple_of(2) {
             let _ = writeln!(text, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"part/{there}\"");
         }
         text
