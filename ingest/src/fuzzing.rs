@@ -10,6 +10,7 @@ use crate::rtmp::flv::{Chosen, TagKind, TagParser};
 use crate::timeline::{Timeline, Track, Unwrap};
 
 pub use crate::chat::fuzzing::{irc_lines, youtube_items};
+pub use crate::eventsub::fuzzing::eventsub_messages;
 pub use crate::rtmp::fuzzing::{chunks, commands};
 pub use crate::whip::fuzzing::frames;
 
@@ -82,9 +83,15 @@ pub fn playlist(data: &[u8]) {
             assert!(one.sequence < next.sequence, "pieces out of order");
         }
     }
-    for piece in &media.pieces {
+    let last = media.pieces.len().saturating_sub(1);
+    for (at, piece) in media.pieces.iter().enumerate() {
         assert!((0.0..=3600.0).contains(&piece.seconds));
+        assert!(piece.whole.is_some() || at == last, "a piece without an end that is not the last");
+        assert!(piece.parts.is_empty() || media.low_latency.is_some(), "parts that nobody is told of");
+        assert!(piece.parts.iter().all(|part| (0.0..=3600.0).contains(&part.seconds)));
     }
+    let timelines = media.pieces.windows(2).all(|pair| matches!(pair, [one, next] if one.timeline <= next.timeline));
+    assert!(timelines, "discontinuities that are counted backwards");
 }
 
 /// What is handed on is a part of what came in: nothing was allocated for it, unless it is so small a part that it
@@ -208,6 +215,7 @@ mod tests {
         replay("timeline", super::timeline);
         replay("irc_lines", super::irc_lines);
         replay("youtube_items", super::youtube_items);
+        replay("eventsub_messages", super::eventsub_messages);
         replay("whip_frames", super::frames);
     }
 }

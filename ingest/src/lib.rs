@@ -5,6 +5,8 @@ mod ballast;
 mod chat;
 mod closing;
 mod config;
+mod dial;
+mod eventsub;
 mod feed;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -12,6 +14,7 @@ pub mod fuzzing;
 mod lifecycle;
 mod limits;
 mod opening;
+mod pause;
 pub mod publish;
 pub mod pull;
 mod queue;
@@ -33,6 +36,7 @@ pub mod whip;
 
 pub use chat::{ChatConfig, TwitchConfig, YoutubeConfig};
 pub use config::{IngestConfig, Passphrase, RetentionConfig, RtmpConfig, SrtConfig, WebRtcConfig};
+pub use eventsub::TwitchApiConfig;
 pub use limits::LimitsConfig;
 pub use pull::{PullConfig, ResolverConfig};
 pub use sampler::Sampler;
@@ -58,6 +62,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::chat::Chats;
+use crate::eventsub::EventSub;
 use crate::lifecycle::{AGAIN, Shared};
 use crate::limits::Ledger;
 use crate::publish::{PublishServer, Publishers};
@@ -103,6 +108,8 @@ pub struct IngestParts {
     pub rtmp: RtmpConfig,
     /// How feeds are pulled.
     pub pull: PullConfig,
+    /// Twitch's API, which tells when channels go live.
+    pub twitch: TwitchApiConfig,
     /// The SRT listener.
     pub srt: SrtConfig,
     /// The WebRTC listener.
@@ -141,6 +148,7 @@ impl Ingest {
         let tasks = TaskTracker::new();
         let (store, bus) = (Arc::clone(&parts.store), Arc::clone(&parts.bus));
         let chats = Chats::new(store, bus, parts.chat, tasks.clone(), shutdown.clone())?;
+        let eventsub = EventSub::new(parts.twitch, tasks.clone(), shutdown.clone())?;
         let way = Way {
             store: Arc::clone(&parts.store),
             bus: Arc::clone(&parts.bus),
@@ -194,7 +202,8 @@ impl Ingest {
             pause(error, patient).await?;
         }
         let pulled = Arc::clone(&admission);
-        let pulls = Pulls::new(pulled, parts.pull, scratch, parts.others.clone(), tasks.clone(), shutdown.clone())?;
+        let others = parts.others.clone();
+        let pulls = Pulls::new(pulled, parts.pull, eventsub, scratch, others, tasks.clone(), shutdown.clone())?;
         let pulls = Arc::new(pulls);
         while let Err(error) = pulls.recover().await {
             pause(error, patient).await?;

@@ -282,6 +282,7 @@ impl Life {
                     continue;
                 }
                 Delivery::Gone(reason) => break Departure::Gone(reason),
+                Delivery::Over(ending, reply) => break Departure::Ended(ending, reply),
             };
             if let Err(excess) = source.gate().pass(&event, Instant::now().into_std()) {
                 break self.cut_off(excess, feed.is_some()).await;

@@ -9,9 +9,10 @@ use crest_core::stream::SourceKind;
 use crest_core::{StreamId, WallTime};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::lifecycle::Ending;
 use crate::limits::{Gate, Permit};
 
 /// Events of one publisher on their way to its feed; a full channel makes the publisher wait.
@@ -68,6 +69,8 @@ pub(crate) enum Delivery {
     /// Wall-clock time of the packet that follows.
     Anchor(WallTime),
     Gone(String),
+    /// It has nothing more to give, ever.
+    Over(Ending, oneshot::Sender<crest_core::Result<()>>),
 }
 
 /// An admitted publisher, as its server holds it. Dropping it means that the connection is lost.
@@ -101,6 +104,13 @@ impl Publication {
     pub async fn close(self, reason: impl Into<String>) {
         // A feed that is over already does not need to know.
         let _ = self.deliveries.send(Delivery::Gone(reason.into())).await;
+    }
+
+    /// Ends the stream after what was delivered, and returns how that went; `None` where the feed was over already.
+    pub(crate) async fn end(self, ending: Ending) -> Option<crest_core::Result<()>> {
+        let (reply, answer) = oneshot::channel();
+        self.deliveries.send(Delivery::Over(ending, reply)).await.ok()?;
+        answer.await.ok()
     }
 
     /// Cancelled when the server must disconnect this publisher.
@@ -142,7 +152,7 @@ impl Source {
             match self.deliveries.try_recv() {
                 Ok(Delivery::Media(event)) => return Some(event),
                 Ok(Delivery::Anchor(_)) => {}
-                Ok(Delivery::Gone(_)) | Err(_) => return None,
+                Ok(Delivery::Gone(_) | Delivery::Over(..)) | Err(_) => return None,
             }
         }
     }

@@ -30,6 +30,8 @@ pub struct Config {
     pub pull: crest_ingest::PullConfig,
     /// Feeds.
     pub ingest: crest_ingest::IngestConfig,
+    /// Twitch's API, which tells when channels go live.
+    pub twitch: crest_ingest::TwitchApiConfig,
     /// Chats of platforms that crest follows.
     pub chat: crest_ingest::ChatConfig,
     /// How encoded media is cut into segments and fragments.

@@ -5,11 +5,12 @@ use toml::{Table, Value};
 use crate::telemetry;
 
 /// Keys whose whole values are secrets.
-const SECRETS: [&[&str]; 4] = [
+const SECRETS: [&[&str]; 5] = [
     &["bus", "kafka", "password"],
     &["storage", "secret_access_key"],
     &["srt", "passphrase"],
     &["chat", "youtube", "api_key"],
+    &["twitch", "token"],
 ];
 /// Keys whose values are addresses that may have a password in them.
 const ADDRESSES: [&[&str]; 2] = [&["database", "url"], &["storage", "url"]];

@@ -27,6 +27,7 @@ pub async fn start(parts: &Parts, reserve: Reserve) -> anyhow::Result<Ingest> {
         chat: config.chat.clone(),
         rtmp: config.rtmp.clone(),
         pull: config.pull.clone(),
+        twitch: config.twitch.clone(),
         srt: config.srt.clone(),
         webrtc: config.webrtc.clone(),
         http_url: parts.http_url.clone(),

@@ -12,6 +12,9 @@ mod dev_services;
 mod disk;
 mod doctor;
 mod downloads;
+#[path = "../../ingest/tests/it/support/eventsub.rs"]
+#[allow(dead_code, clippy::unwrap_used)]
+mod eventsub;
 mod faults;
 mod feeds;
 mod garbage;

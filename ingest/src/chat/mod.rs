@@ -10,7 +10,6 @@ mod follower;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub(crate) mod heard;
-mod pause;
 mod placed;
 mod shown;
 pub(crate) mod twitch;

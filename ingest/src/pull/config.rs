@@ -51,7 +51,8 @@ pub struct PullConfig {
     pub fetching: usize,
     /// How long such a program may take.
     pub resolve_timeout: Span,
-    /// What a program found is asked for anew when it is so old, for it contains tokens that expire.
+    /// What a program found is asked for anew when it is so old, or earlier where it says when it expires, for it
+    /// contains tokens. What is read goes over to it without a break.
     pub resolve_again: Span,
 }
 

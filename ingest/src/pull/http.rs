@@ -63,16 +63,17 @@ impl Http {
 
     /// A playlist, whole, and where it was found in the end.
     pub(super) async fn playlist(&self, url: &Url) -> Result<(Url, Bytes), Trouble> {
-        let mut body = self.open(url, None).await?;
-        let (at, mut whole) = (body.response.url().clone(), BytesMut::new());
-        while let Some(chunk) = body.next().await? {
-            whole.extend_from_slice(&chunk);
-            if whole.len() as u64 > self.max_playlist {
-                let most = bytesize::ByteSize(self.max_playlist);
-                return Err(Trouble::Final(format!("the playlist is larger than {most} (pull.max_playlist)")));
-            }
-        }
-        Ok((at, whole.freeze()))
+        let body = self.open(url, None).await?;
+        let (at, most) = (body.response.url().clone(), bytesize::ByteSize(self.max_playlist));
+        let too_large = || Trouble::Final(format!("the playlist is larger than {most} (pull.max_playlist)"));
+        Ok((at, body.whole(self.max_playlist).await?.ok_or_else(too_large)?))
+    }
+
+    /// Something of at most so many bytes.
+    pub(super) async fn small(&self, url: &Url, most: usize) -> Result<Bytes, Trouble> {
+        let body = self.open(url, None).await?;
+        let too_large = || Trouble::Passing(format!("what is at its address has more than {most} bytes"));
+        body.whole(most as u64).await?.ok_or_else(too_large)
     }
 
     /// What may go on for ever, or be as large as it likes: whoever takes it bounds it.
@@ -117,6 +118,18 @@ impl Body {
     /// How long it says that it is; a broadcast without end does not.
     pub(super) fn length(&self) -> Option<u64> {
         self.response.content_length()
+    }
+
+    /// All of it; `None` where it is more than `most` bytes.
+    async fn whole(mut self, most: u64) -> Result<Option<Bytes>, Trouble> {
+        let mut whole = BytesMut::new();
+        while let Some(chunk) = self.next().await? {
+            whole.extend_from_slice(&chunk);
+            if whole.len() as u64 > most {
+                return Ok(None);
+            }
+        }
+        Ok(Some(whole.freeze()))
     }
 
     /// The next bytes; `None` at the end.

@@ -2,13 +2,13 @@
 //! grow, until the source is over, somebody stops the stream, or its patience runs out.
 
 mod address;
-mod backoff;
 mod config;
 mod file;
 mod hls;
 mod http;
 mod outlet;
 mod pace;
+mod page;
 mod resolve;
 mod rtsp;
 mod source;
@@ -24,14 +24,16 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::eventsub::{EventSub, Watching};
 use crate::lifecycle::Ending;
+use crate::pause::Pause;
 use crate::states::now;
-use backoff::Backoff;
 use outlet::Outlet;
 use source::Sources;
 
@@ -49,6 +51,7 @@ pub(crate) struct Pulls {
     admission: Arc<Admission>,
     sources: Arc<Sources>,
     config: PullConfig,
+    eventsub: Arc<EventSub>,
     /// Which other processes were heard of; `None` where this is the only one.
     heard: Option<Heard>,
     running: Arc<Mutex<HashMap<StreamId, CancellationToken>>>,
@@ -61,13 +64,14 @@ impl Pulls {
     pub(crate) fn new(
         admission: Arc<Admission>,
         config: PullConfig,
+        eventsub: Arc<EventSub>,
         scratch: PathBuf,
         heard: Option<Heard>,
         tasks: TaskTracker,
         shutdown: CancellationToken,
     ) -> Result<Self> {
         let sources = Arc::new(Sources::new(&config, scratch)?);
-        Ok(Self { admission, sources, config, heard, running: Arc::default(), tasks, shutdown })
+        Ok(Self { admission, sources, config, eventsub, heard, running: Arc::default(), tasks, shutdown })
     }
 
     /// Pulls what an earlier process left, or was asked to pull and had not begun.
@@ -92,6 +96,7 @@ impl Pulls {
             admission: Arc::clone(&self.admission),
             sources: Arc::clone(&self.sources),
             config: self.config.clone(),
+            eventsub: Arc::clone(&self.eventsub),
             heard: self.heard.clone(),
             stream,
             stop,
@@ -129,6 +134,7 @@ struct Puller {
     admission: Arc<Admission>,
     sources: Arc<Sources>,
     config: PullConfig,
+    eventsub: Arc<EventSub>,
     heard: Option<Heard>,
     stream: Stream,
     stop: CancellationToken,
@@ -145,11 +151,15 @@ impl Puller {
 
     async fn pull(&self) {
         let id = &self.stream.id;
-        let mut backoff = Backoff::new(self.config.pause.0, self.config.max_pause.0);
+        let mut pause = Pause::new(self.config.pause.0, self.config.max_pause.0);
+        let mut channel = self.stream.source_url.as_deref().and_then(|url| self.eventsub.watch(url));
         let (mut place, mut last) = (source::Place::default(), None);
         // Since when nothing comes.
         let mut since = Instant::now();
         while self.is_wanted().await {
+            if let Some(channel) = &mut channel {
+                channel.begin();
+            }
             let mut outlet = Outlet::new(&self.admission, &self.stream, &self.config);
             let progress = outlet.progress().clone();
             let ended = tokio::select! {
@@ -162,7 +172,7 @@ impl Puller {
             // What was read need not have become a feed: it may have been refused.
             let begun = self.has_session().await;
             if begun && outlet.has_given() {
-                backoff.reset();
+                pause.reset();
                 since = Instant::now();
             }
             match ended {
@@ -173,19 +183,23 @@ impl Puller {
                 }
                 Ok(reason) => {
                     tracing::info!(stream_id = %id, reason, "a pulled feed is over");
-                    outlet.close(&reason).await;
-                    return self.end(Ending::Over(reason)).await;
+                    return self.end_with(&mut outlet, Ending::Over(reason)).await;
                 }
                 Err(Trouble::Final(reason)) => {
                     tracing::warn!(stream_id = %id, reason, "a feed cannot be pulled");
-                    outlet.close(&reason).await;
-                    return self.end(Ending::Failed(reason)).await;
+                    return self.end_with(&mut outlet, Ending::Failed(reason)).await;
                 }
                 Err(Trouble::Passing(reason)) => {
-                    let pause = backoff.next();
                     metrics::counter!("crest_pull_failures_total").increment(1);
-                    tracing::warn!(stream_id = %id, reason, ?pause, "a feed cannot be pulled at the moment");
                     outlet.close(&reason).await;
+                    let away = channel.as_ref().and_then(Watching::is_away);
+                    if away.is_some() {
+                        // A channel may go live in a week; what has failed is not the source.
+                        since = Instant::now();
+                    }
+                    let wait = pause.next();
+                    let reason = away.unwrap_or(reason);
+                    tracing::warn!(stream_id = %id, reason, ?wait, "a feed cannot be pulled at the moment");
                     // One that had begun is ended by its own task, which waits for it from its last media on.
                     if !begun && since.elapsed() >= self.config.patience.0 {
                         let patience = self.config.patience.0.as_secs_f64();
@@ -194,8 +208,30 @@ impl Puller {
                     }
                     self.explain(&reason).await;
                     last = Some(reason);
-                    tokio::time::sleep(pause).await;
+                    let Some(channel) = &mut channel else {
+                        tokio::time::sleep(wait).await;
+                        continue;
+                    };
+                    if self.rest(channel, wait).await {
+                        // It went live: from now on it is a source like any other.
+                        pause.reset();
+                        since = Instant::now();
+                    }
                 }
+            }
+        }
+    }
+
+    /// Waits for the channel, and says that it does as soon as that is known; `true` when it went live.
+    async fn rest(&self, channel: &mut Watching, pause: Duration) -> bool {
+        let away = channel.away();
+        let rest = channel.rest(pause);
+        tokio::pin!(rest);
+        tokio::select! {
+            woken = &mut rest => woken,
+            reason = away => {
+                self.explain(&reason).await;
+                rest.await
             }
         }
     }
@@ -220,6 +256,13 @@ impl Puller {
     async fn explain(&self, reason: &str) {
         if let Err(error) = self.admission.store().explain_stream(&self.stream.id, reason, now()).await {
             tracing::warn!(stream_id = %self.stream.id, %error, "the stream does not say why it waits");
+        }
+    }
+
+    /// Ends the stream after the last of its media, without an interruption before.
+    async fn end_with(&self, outlet: &mut Outlet<'_>, ending: Ending) {
+        if !outlet.end(&ending).await {
+            self.end(ending).await;
         }
     }
 

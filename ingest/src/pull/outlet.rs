@@ -12,6 +12,7 @@ use super::config::PullConfig;
 use super::pace::Pace;
 use super::{Trouble, now};
 use crate::admission::Admission;
+use crate::lifecycle::Ending;
 use crate::publish::Publication;
 
 /// How far from the present what a source says of the time can lie; beyond it, it is not believed to be live.
@@ -149,13 +150,26 @@ impl<'a> Outlet<'a> {
 
     /// Says why nothing more comes at the moment.
     pub(super) async fn close(&mut self, reason: &str) {
-        if let (None, Some(first), false) = (&self.publication, self.first, self.refused) {
-            // All that there was.
-            let _ = self.begin(first).await;
-        }
-        if let Some(publication) = self.publication.take() {
+        if let Some(publication) = self.settled().await {
             publication.close(reason).await;
         }
+    }
+
+    /// Ends the stream with what was given, and says whether that was done: one that was interrupted or never began is
+    /// for others to end.
+    pub(super) async fn end(&mut self, ending: &Ending) -> bool {
+        match self.settled().await {
+            Some(publication) => publication.end(ending.clone()).await.is_some_and(|ended| ended.is_ok()),
+            None => false,
+        }
+    }
+
+    /// The way in, after all that there was.
+    async fn settled(&mut self) -> Option<Publication> {
+        if let (None, Some(first), false) = (&self.publication, self.first, self.refused) {
+            let _ = self.begin(first).await;
+        }
+        self.publication.take()
     }
 
     /// Whether both tracks are known; a source may have but one.

@@ -6,12 +6,12 @@ use reqwest::Url;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 
 use super::address::Allowed;
 use super::config::PullConfig;
 use super::http::Http;
 use super::outlet::Outlet;
+use super::page::{Found, Page};
 use super::resolve::{Program, Resolver};
 use super::{Trouble, file, hls, rtsp};
 
@@ -40,7 +40,7 @@ pub(super) struct Sources {
     pub(super) scratch: PathBuf,
     resolvers: Vec<Arc<dyn Resolver>>,
     /// Programs that run at a time, and files that are fetched.
-    resolving: Semaphore,
+    pub(super) resolving: Semaphore,
     pub(super) fetching: Semaphore,
 }
 
@@ -81,28 +81,24 @@ impl Sources {
         let Some(resolver) = self.resolvers.iter().find(|resolver| resolver.knows(&url)) else {
             return self.fetch(&url, outlet, place, None).await;
         };
-        let found = {
-            // The semaphore is never closed.
-            let _turn = self.resolving.acquire().await;
-            resolver.resolve(&url).await?
-        };
-        let until = Instant::now() + self.config.resolve_again.0;
-        self.fetch(&found, outlet, place, Some(until)).await
+        let found = Page { sources: self, resolver: resolver.as_ref(), url: &url }.find().await?;
+        let at = found.url.clone();
+        self.fetch(&at, outlet, place, Some(found)).await
     }
 
-    /// What is at an HTTP address says itself what it is. After `until` a playlist is left, to be looked up anew.
+    /// What is at an HTTP address says itself what it is.
     async fn fetch(
         &self,
         url: &Url,
         outlet: &mut Outlet<'_>,
         place: &mut Place,
-        until: Option<Instant>,
+        found: Option<Found<'_>>,
     ) -> Result<String, Trouble> {
         let mut body = self.http.open_endless(url).await?;
         let first = body.next().await?.ok_or_else(|| Trouble::Passing("the server sends nothing".to_owned()))?;
         if hls::is_playlist(&first) {
             drop(body);
-            return hls::run(self, url, outlet, &mut place.pieces, until).await;
+            return hls::run(self, url, outlet, &mut place.pieces, found).await;
         }
         file::run(self, body, first, outlet).await
     }

@@ -18,7 +18,7 @@ fn what_cannot_be_pulled_says_why() -> Result<()> {
         origin.write("piece.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\npiece.m3u8\n#EXTINF:2,\npiece.m3u8\n#EXTINF:2,\npiece.m3u8\n#EXT-X-ENDLIST\n")?;
         origin.write(
             "secret.m3u8",
-            "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n#EXTINF:2,\na.ts\n#EXT-X-ENDLIST\n",
+            "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"k\"\n#EXTINF:2,\na.ts\n#EXT-X-ENDLIST\n",
         )?;
         origin.write("large.m3u8", &format!("#EXTM3U\n{}", "#".repeat(5 << 20)))?;
         let cases = [

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::origin::{self, LENGTH, Mood, Origin};
-use super::stage::Stage;
+use super::stage::{SOON, Stage};
 use crate::harness::{run, wait_for};
 use crate::publisher::Publisher;
+use crate::receiver::Receiver;
 use crate::stored::{self, span};
 
 /// Of a recording, so much may be missing at its ends: what cannot be decoded without what was before.
@@ -38,7 +39,7 @@ fn a_recording_is_stored_whole_whatever_its_pieces_are() -> Result<()> {
         origin::cut(source, &origin.path("fmp4.m3u8"), &fmp4).await?;
         origin::cut(source, &origin.path("one.m3u8"), &one_file).await?;
         origin::cut(source, &origin.path("apart-%v.m3u8"), &apart).await?;
-        let mut streams = Vec::new();
+        let (receiver, mut streams) = (Receiver::register(&stage.api).await?, Vec::new());
         for name in ["ts", "fmp4", "one", "apart"] {
             streams.push((name, stage.pull(&origin.url(&format!("{name}.m3u8"))).await?));
         }
@@ -53,6 +54,8 @@ fn a_recording_is_stored_whole_whatever_its_pieces_are() -> Result<()> {
                 video.iter().copied().fold(f64::MAX, f64::min) - audio.iter().copied().fold(f64::MAX, f64::min);
             ensure!(offset.abs() < 0.1, "{name}: picture and sound begin {offset} s apart");
         }
+        receiver.wait_for("stream.ended", 4, SOON).await?;
+        ensure!(!receiver.kinds().contains(&"stream.interrupted".to_owned()), "the end is no interruption");
         Ok(())
     })
 }
@@ -126,6 +129,46 @@ fn what_is_unlike_before_goes_on_and_advertisements_are_left_out() -> Result<()>
         let frames = 30 * 12;
         ensure!(video.len().abs_diff(frames) < 20, "{} frames of about {frames}", video.len());
         assert!(stage.api.counter("crest_pull_ad_segments_total").await? >= 2.0);
+        Ok(())
+    })
+}
+
+#[test]
+fn picture_and_sound_apart_agree_on_discontinuities_although_one_has_left_one_of_the_lists() -> Result<()> {
+    run(async {
+        let (origin, stage, source) = (Origin::start().await?, Stage::set(&[]).await?, origin::source().await?);
+        let other = origin.path("other.mp4");
+        origin::encode(&other, "480x270", 4.0).await?;
+        for (file, name) in [(source, "main"), (other.as_path(), "other")] {
+            let pieces = origin.path(&format!("{name}-%v-%d.ts")).display().to_string();
+            let map = ["-map", "0:v", "-map", "0:a", "-var_stream_map", "v:0,agroup:s a:0,agroup:s"];
+            let options: Vec<_> = map.into_iter().chain(["-hls_segment_filename", pieces.as_str()]).collect();
+            origin::cut(file, &origin.path(&format!("{name}-%v.m3u8")), &options).await?;
+        }
+        let pieces = |name: &str, track: u32| {
+            (0..2).map(|number| format!("#EXTINF:2.0,\n{name}-{track}-{number}.ts\n")).collect::<String>()
+        };
+        let head = |passed: u32| {
+            format!("#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-TARGETDURATION:3\n#EXT-X-DISCONTINUITY-SEQUENCE:{passed}\n")
+        };
+        let (turn, end) = ("#EXT-X-DISCONTINUITY\n", "#EXT-X-ENDLIST\n");
+        let picture = [&head(1), &pieces("other", 0), turn, &pieces("main", 0), end].concat();
+        let sound = [&head(0), turn, &pieces("other", 1), turn, &pieces("main", 1), end].concat();
+        origin.write("picture.m3u8", &picture)?;
+        origin.write("sound.m3u8", &sound)?;
+        origin.write(
+            "apart.m3u8",
+            "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"s\",NAME=\"s\",DEFAULT=YES,URI=\"sound.m3u8\"\n\
+             #EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION=480x270,AUDIO=\"s\"\npicture.m3u8\n",
+        )?;
+        let stream = stage.pull(&origin.url("apart.m3u8")).await?;
+        stage.until_state(&stream, "ended").await?;
+        let (video, audio) = (stage.times(&stream, "v").await?, stage.times(&stream, "a").await?);
+        let ends = |times: &[f64]| times.iter().fold((f64::MAX, f64::MIN), |(a, b), t| (a.min(*t), b.max(*t)));
+        let (video, audio) = (ends(&video), ends(&audio));
+        ensure!((video.0 - audio.0).abs() < 0.1, "the picture begins at {}, the sound at {}", video.0, audio.0);
+        ensure!((video.1 - audio.1).abs() < 0.3, "the picture ends at {}, the sound at {}", video.1, audio.1);
+        ensure!((7.5..8.5).contains(&video.1), "it ends at {}", video.1);
         Ok(())
     })
 }

@@ -121,7 +121,7 @@ async fn answer(State((folder, mood)): State<(PathBuf, Arc<Mutex<Mood>>)>, reque
 }
 
 /// The part that is asked for, `bytes=FIRST-LAST`.
-fn part(headers: &HeaderMap, length: usize) -> Option<std::ops::Range<usize>> {
+pub fn part(headers: &HeaderMap, length: usize) -> Option<std::ops::Range<usize>> {
     let (first, last) = headers.get(RANGE)?.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
     let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
     Some(first.min(length)..(last + 1).min(length))

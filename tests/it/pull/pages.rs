@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::Stdio;
 use tokio::process::{Child, Command};
 
-use super::origin::{self, LENGTH};
+use super::origin::{self, LENGTH, Origin};
 use super::stage::Stage;
 use crate::harness::{run, wait_for};
+use crate::publisher::Publisher;
 use crate::stored::span;
 
 /// nginx over a folder, on a port of its own. Dropping it stops it.
@@ -44,7 +45,7 @@ fn a_page_is_resolved_by_streamlink_and_its_broadcast_pulled_from_nginx() -> Res
         origin::cut(origin::source().await?, &folder.path().join("live.m3u8"), &[]).await?;
         let (_nginx, address) = nginx(folder.path()).await?;
         let stage = Stage::configured(
-            "[pull]\nallow = [\"127.0.0.0/8\"]\nrecorded_speed = 6\npause = \"200ms\"\npatience = \"3s\"\n\
+            "[pull]\nallow = [\"127.0.0.0/8\"]\nrecorded_speed = 6\npause = \"200ms\"\n\
              [[pull.resolvers]]\ndomains = [\"127.0.0.1\"]\n\
              command = [\"streamlink\", \"--stream-url\", \"hls://{url}\", \"best\"]\n",
         )
@@ -57,6 +58,45 @@ fn a_page_is_resolved_by_streamlink_and_its_broadcast_pulled_from_nginx() -> Res
         let offline = stage.pull(&format!("{address}/offline.m3u8")).await?;
         let shown = stage.until(&offline, "a reason", |shown| shown["state_reason"].is_string()).await?;
         ensure!(shown["state_reason"].as_str().is_some_and(|why| why.starts_with("streamlink finds no")), "{shown}");
+        Ok(())
+    })
+}
+
+/// Finds the playlist under another name each time; the names before the last two lead nowhere any more.
+const EXPIRING: &str = "cd $0; n=$(cat turn 2>/dev/null || echo 0); n=$((n + 1)); ln -s live.m3u8 live-$n.m3u8; \
+    rm -f live-$((n - 2)).m3u8; echo $n > turn; echo $1/live-$n.m3u8";
+
+#[test]
+fn an_address_that_expires_is_looked_up_anew_without_a_break() -> Result<()> {
+    run(async {
+        let origin = Origin::start().await?;
+        let folder = origin.folder.path().display().to_string();
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(origin::source().await?);
+        ffmpeg.args(["-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "6"]);
+        ffmpeg.args(["-hls_flags", "delete_segments+program_date_time+temp_file"]).arg(origin.path("live.m3u8"));
+        let encoder = Publisher::start(ffmpeg)?;
+        let listed = || async { Ok(origin.path("live.m3u8").exists().then_some(())) };
+        wait_for("the playlist", super::stage::SOON, listed).await?;
+        let stage = Stage::configured(&format!(
+            "[pull]\nallow = [\"127.0.0.0/8\"]\npause = \"200ms\"\nresolve_again = \"2s\"\n\
+             [[pull.resolvers]]\ndomains = [\"site.example\"]\n\
+             command = [\"sh\", \"-c\", \"{EXPIRING}\", \"{folder}\", \"{}\", \"{{url}}\"]\n",
+            origin.address
+        ))
+        .await?;
+        let stream = stage.pull("https://www.site.example/channel").await?;
+        stage.stored(&stream, 12.0).await?;
+        let turns: u32 = std::fs::read_to_string(origin.path("turn"))?.trim().parse()?;
+        ensure!(turns >= 4, "it was looked up {turns} times");
+        let shown = stage.shown(&stream).await?;
+        assert_eq!((&shown["state"], &shown["session"]), (&"live".into(), &1.into()));
+        ensure!(stage.api.counter("crest_pull_failures_total").await.unwrap_or_default() == 0.0, "it broke off");
+        let mut video = stage.times(&stream, "v").await?;
+        video.sort_by(f64::total_cmp);
+        let gap = video.iter().zip(video.iter().skip(1)).map(|(one, next)| next - one).fold(0.0, f64::max);
+        ensure!(gap < 0.2, "{gap} s are missing");
+        encoder.kill().await?;
         Ok(())
     })
 }

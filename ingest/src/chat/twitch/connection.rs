@@ -10,11 +10,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::joins::Joins;
 use super::line::{self, Line};
 use super::lines::Lines;
-use super::server::Socket;
 use super::{Group, PLATFORM, Twitch};
 use crate::chat::follower::left_out;
 use crate::chat::heard::{Heard, State, now};
-use crate::chat::pause::Pause;
+use crate::dial::Socket;
+use crate::pause::Pause;
 
 /// How often it is looked whether something is due.
 const TICK: Duration = Duration::from_millis(500);
@@ -42,7 +42,7 @@ impl Connection {
     }
 
     async fn keep(&self) {
-        let mut pause = Pause::new(self.twitch.config.longest_pause.0);
+        let mut pause = Pause::up_to(self.twitch.config.longest_pause.0);
         while !self.twitch.is_over(&self.group) {
             let began = Instant::now();
             let Err(error) = self.hold().await else { continue };

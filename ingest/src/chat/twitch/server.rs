@@ -1,14 +1,10 @@
 //! Where Twitch's chat is, and a connection to it.
 
 use crest_core::{Error, Result};
-use rustls_platform_verifier::BuilderVerifierExt;
 use std::io;
-use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, crypto};
+
+use crate::dial::{self, Socket};
 
 /// The server's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,10 +13,6 @@ pub(super) struct Server {
     port: u16,
     tls: bool,
 }
-
-/// A connection, with TLS or without.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Socket for T {}
 
 impl Server {
     /// Of `ircs://host:port` or `irc://host:port`.
@@ -47,18 +39,7 @@ impl Server {
 
     /// Connects; with TLS the certificate must be one that this machine trusts.
     pub(super) async fn connect(&self) -> io::Result<Box<dyn Socket>> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
-        stream.set_nodelay(true)?;
-        if !self.tls {
-            return Ok(Box::new(stream));
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .and_then(BuilderVerifierExt::with_platform_verifier)
-            .map_err(io::Error::other)?
-            .with_no_client_auth();
-        let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
-        Ok(Box::new(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
+        dial::connect(&self.host, self.port, self.tls).await
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::config::YoutubeConfig;
 use super::follower::left_out;
 use super::heard::{Heard, State, now};
-use super::pause::Pause;
+use crate::pause::Pause;
 use api::{Api, Refusal};
 use quota::Quota;
 
@@ -77,7 +77,7 @@ impl Youtube {
             return heard.closed().await;
         };
         let counted = Counted::new(&self.followers);
-        let pause = Pause::new(self.longest_pause);
+        let pause = Pause::up_to(self.longest_pause);
         let mut chat = Chat { youtube: &self, api, video, heard: &heard, pause, id: None, page: None };
         tokio::select! {
             () = heard.closed() => {}

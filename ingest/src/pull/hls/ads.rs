@@ -72,7 +72,7 @@ fn span(attributes: &str) -> Option<Span> {
 }
 
 /// An attribute's value without its quotation marks.
-fn attribute<'a>(attributes: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn attribute<'a>(attributes: &'a str, name: &str) -> Option<&'a str> {
     let mut rest = attributes;
     while let Some((key, value)) = rest.split_once('=') {
         let (value, after) = match value.strip_prefix('"') {

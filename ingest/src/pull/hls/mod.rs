@@ -1,18 +1,23 @@
 //! HLS: playlists are followed, their pieces fetched and taken apart, picture and sound put in one order.
 
 pub(crate) mod ads;
+pub(crate) mod key;
+pub(crate) mod parts;
 pub(crate) mod playlist;
+mod renewal;
 mod track;
+mod upcoming;
 
 use reqwest::Url;
-use tokio::time::Instant;
 
 use super::Trouble;
 use super::outlet::Outlet;
+use super::page::Found;
 use super::source::Sources;
 use playlist::{Listing, Media};
+use renewal::Renewal;
+use track::Track;
 pub(super) use track::container;
-use track::{Step, Track};
 
 /// The piece that comes next of the variant, and of the sound where it has a playlist of its own: a pull that
 /// broke off goes on there.
@@ -27,37 +32,41 @@ pub(super) fn is_playlist(body: &[u8]) -> bool {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).starts_with(b"#EXTM3U")
 }
 
-/// Pulls a playlist until the broadcast is over. `until` a playlist may be used without looking it up again.
+/// Pulls a playlist until the broadcast is over. One that was `found` on a page is looked up anew before its address
+/// expires.
 pub(super) async fn run(
     sources: &Sources,
     url: &Url,
     outlet: &mut Outlet<'_>,
     reached: &mut Reached,
-    until: Option<Instant>,
+    found: Option<Found<'_>>,
 ) -> Result<String, Trouble> {
-    let mut tracks = begin(sources, url, reached).await?;
+    let mut tracks = Vec::new();
+    for ((url, media), reached) in listed(sources, url).await?.into_iter().zip([reached.main, reached.audio]) {
+        tracks.push(Track::new(sources, url, media, reached));
+    }
     if tracks.iter().all(Track::is_recorded) {
         outlet.recorded();
     }
-    let ended = follow(&mut tracks, outlet, until).await;
+    let ended = follow(&mut tracks, outlet, Renewal::new(sources, found)).await;
     reached.main = tracks.first().and_then(Track::reached);
     reached.audio = tracks.get(1).and_then(Track::reached);
     ended
 }
 
-/// The tracks of what the address lists: one, or picture and sound apart.
-async fn begin<'a>(sources: &'a Sources, url: &Url, reached: &Reached) -> Result<Vec<Track<'a>>, Trouble> {
-    let height = sources.config.max_height;
+/// The playlists of media that the address leads to: one, or those of the picture and of the sound.
+async fn listed(sources: &Sources, url: &Url) -> Result<Vec<(Url, Media)>, Trouble> {
     let (at, text) = sources.http.playlist(url).await?;
-    let master = match playlist::parse(&text, &at, height).map_err(Trouble::Final)? {
-        Listing::Media(media) => return Ok(vec![Track::new(sources, at, media, reached.main)]),
+    let master = match playlist::parse(&text, &at, sources.config.max_height).map_err(Trouble::Final)? {
+        Listing::Media(media) => return Ok(vec![(at, media)]),
         Listing::Master(master) => master,
     };
-    let mut tracks = vec![Track::new(sources, master.main.clone(), media(sources, &master.main).await?, reached.main)];
-    if let Some(audio) = master.audio {
-        tracks.push(Track::new(sources, audio.clone(), media(sources, &audio).await?, reached.audio));
+    let mut found = Vec::new();
+    for url in std::iter::once(master.main).chain(master.audio) {
+        let media = media(sources, &url).await?;
+        found.push((url, media));
     }
-    Ok(tracks)
+    Ok(found)
 }
 
 /// A playlist that must name media: variants do not have variants.
@@ -69,7 +78,11 @@ async fn media(sources: &Sources, url: &Url) -> Result<Media, Trouble> {
     }
 }
 
-async fn follow(tracks: &mut [Track<'_>], outlet: &mut Outlet<'_>, until: Option<Instant>) -> Result<String, Trouble> {
+async fn follow(
+    tracks: &mut [Track<'_>],
+    outlet: &mut Outlet<'_>,
+    mut renewal: Renewal<'_>,
+) -> Result<String, Trouble> {
     loop {
         // Of two, the one that is behind: both come in one order.
         let behind = tracks.iter_mut().filter(|track| !track.is_over()).min_by_key(|track| track.head());
@@ -77,8 +90,9 @@ async fn follow(tracks: &mut [Track<'_>], outlet: &mut Outlet<'_>, until: Option
             let recorded = tracks.iter().all(Track::is_recorded);
             return Ok(if recorded { "the recording is over" } else { "the broadcast is over" }.to_owned());
         };
-        if track.advance().await? == Step::Reload && until.is_some_and(|until| Instant::now() >= until) {
-            return Err(Trouble::Passing("its address is looked up again (pull.resolve_again)".to_owned()));
+        let fresh = renewal.beside(track.advance()).await?;
+        if let Some(fresh) = fresh {
+            renewal::go_over(tracks, fresh);
         }
         // Where there are two, nothing goes out before both have come as far.
         let reached = tracks.iter().filter(|track| !track.is_over()).map(|track| track.head()).min();

@@ -1,12 +1,14 @@
 //! Playlists (RFC 8216) as they are followed: which variant, which pieces, when they were recorded.
 
 use crest_core::WallTime;
-use m3u8_rs::{AlternativeMediaType, KeyMethod, MasterPlaylist, MediaPlaylist, MediaPlaylistType, Playlist};
+use m3u8_rs::{AlternativeMediaType, MasterPlaylist, MediaPlaylist, MediaPlaylistType, Playlist};
 use reqwest::Url;
 use std::time::Duration;
 
 use super::super::http::Range;
 use super::ads::{self, Cue};
+use super::key::Encryption;
+use super::parts::{self, LowLatency, Part};
 
 /// Lines of a playlist that are read: a day of two-second pieces with a date each, and some.
 const LINES: usize = 200_000;
@@ -40,19 +42,43 @@ pub(crate) struct Media {
     pub(crate) over: bool,
     /// It has its beginning: it is a recording, or a broadcast that keeps all.
     pub(crate) recorded: bool,
+    /// The last one may be without its end.
     pub(crate) pieces: Vec<Piece>,
+    /// How it can be followed with little delay, where its server offers that.
+    pub(crate) low_latency: Option<LowLatency>,
+    /// The part that its server will have next.
+    pub(crate) hint: Option<Resource>,
+}
+
+/// Where bytes are: a file, or a range of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resource {
+    pub(crate) url: Url,
+    pub(crate) range: Option<Range>,
+}
+
+/// The initialisation of fragmented MP4.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Map {
+    pub(crate) at: Resource,
+    /// How it may be encrypted: the playlist's parser does not keep which came first, the key or this.
+    pub(crate) encryption: Option<Encryption>,
 }
 
 /// A media segment.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Piece {
     pub(crate) sequence: u64,
-    pub(crate) url: Url,
-    pub(crate) range: Option<Range>,
-    /// Where the initialisation of fragmented MP4 is.
-    pub(crate) map: Option<(Url, Option<Range>)>,
+    /// Where all of it is; nowhere while it is being made.
+    pub(crate) whole: Option<Resource>,
+    /// Its parts, as far as they are listed: from the first on, or not at all.
+    pub(crate) parts: Vec<Part>,
+    pub(crate) map: Option<Map>,
     /// What comes is unlike what was: other timestamps, other parameters.
     pub(crate) discontinuity: bool,
+    /// Discontinuities from the beginning of the broadcast to this piece, its own among them. All playlists of a
+    /// broadcast count alike (RFC 8216 6.2.4).
+    pub(crate) timeline: u64,
     pub(crate) seconds: f64,
     /// When it was recorded, where the playlist says so.
     pub(crate) at: Option<WallTime>,
@@ -61,7 +87,7 @@ pub(crate) struct Piece {
     /// Where such a stretch begins or ends.
     pub(crate) cue: Option<Cue>,
     /// How it is encrypted, if it is.
-    pub(crate) encrypted: Option<String>,
+    pub(crate) encryption: Option<Encryption>,
 }
 
 /// Reads a playlist that was found at `base`. Of variants the best is taken with at most `max_height` lines.
@@ -69,7 +95,8 @@ pub(crate) fn parse(text: &[u8], base: &Url, max_height: u32) -> Result<Listing,
     if text.iter().filter(|byte| **byte == b'\n').count() > LINES {
         return Err(format!("the playlist has more than {LINES} lines"));
     }
-    match m3u8_rs::parse_playlist_res(text) {
+    let with_open = parts::with_open(text);
+    match m3u8_rs::parse_playlist_res(with_open.as_deref().unwrap_or(text)) {
         Ok(Playlist::MasterPlaylist(master)) => choose(&master, base, max_height).map(Listing::Master),
         Ok(Playlist::MediaPlaylist(media)) => pieces(media, base, &ads::spans(text)).map(Listing::Media),
         Err(_) => Err("what is there is no playlist".to_owned()),
@@ -107,60 +134,82 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span]) -> Result<Media, 
     }
     let recorded = media.end_list || media.playlist_type == Some(MediaPlaylistType::Event);
     // What is said once holds until it is said anew.
-    let (mut map, mut encrypted, mut at, mut range_end) = (None, None, None::<WallTime>, None::<(Url, u64)>);
+    let (mut map, mut encryption, mut at, mut range_end) = (None, None, None::<WallTime>, None::<(Url, u64)>);
     let (mut pieces, mut addresses) = (Vec::with_capacity(media.segments.len()), 0_usize);
+    let mut tags = parts::Tags::default();
     // Numbers are counted on from here.
     let first = media.media_sequence.min(u64::MAX / 2);
+    let mut timeline = media.discontinuity_sequence.min(u64::MAX / 2);
     for (sequence, segment) in (first..).zip(&media.segments) {
-        let url = join(base, &segment.uri)?;
-        if let Some(said) = &segment.map {
-            let range = said.byte_range.as_ref();
-            let range = range.map(|r| Range { start: r.offset.unwrap_or(0), length: r.length });
-            map = Some((join(base, &said.uri)?, range));
-        }
         if let Some(key) = &segment.key {
-            encrypted = (key.method != KeyMethod::None).then(|| key.method.to_string());
+            encryption = Encryption::read(key, base)?;
         }
         // The library does not take a key without an address for a key.
         let no_key =
             |tag: &m3u8_rs::ExtTag| tag.tag == "X-KEY" && tag.rest.as_deref().is_some_and(|r| r.contains("NONE"));
         if segment.unknown_tags.iter().any(no_key) {
-            encrypted = None;
+            encryption = None;
         }
-        let range = segment.byte_range.as_ref().map(|said| {
-            let follows = range_end.as_ref().filter(|(of, _)| *of == url).map_or(0, |(_, end)| *end);
-            Range { start: said.offset.unwrap_or(follows), length: said.length }
-        });
-        range_end = range.map(|range| (url.clone(), range.start.saturating_add(range.length)));
+        if let Some(said) = &segment.map {
+            let range = said.byte_range.as_ref();
+            let range = range.map(|r| Range { start: r.offset.unwrap_or(0), length: r.length });
+            map = Some(Map { at: Resource { url: join(base, &said.uri)?, range }, encryption: encryption.clone() });
+        }
+        let parts = tags.read(&segment.unknown_tags, base)?;
+        let is_last = pieces.len() + 1 == media.segments.len();
+        let whole = match is_last && parts::is_open(&segment.uri) {
+            true => None,
+            false => {
+                let url = join(base, &segment.uri)?;
+                let range = segment.byte_range.as_ref().map(|said| {
+                    let follows = range_end.as_ref().filter(|(of, _)| *of == url).map_or(0, |(_, end)| *end);
+                    Range { start: said.offset.unwrap_or(follows), length: said.length }
+                });
+                range_end = range.map(|range| (url.clone(), range.start.saturating_add(range.length)));
+                Some(Resource { url, range })
+            }
+        };
         if let Some(said) = segment.program_date_time {
             at = Some(WallTime(said.timestamp_millis()));
         }
-        addresses += url.as_str().len() + map.as_ref().map_or(0, |(url, _): &(Url, _)| url.as_str().len());
-        addresses += encrypted.as_ref().map_or(0, String::len);
+        let map_size = |map: &Map| map.at.url.as_str().len() + map.encryption.as_ref().map_or(0, Encryption::size);
+        addresses += whole.as_ref().map_or(0, |whole| whole.url.as_str().len());
+        addresses += parts.iter().map(|part| part.at.url.as_str().len()).sum::<usize>();
+        addresses += map.as_ref().map_or(0, map_size) + encryption.as_ref().map_or(0, Encryption::size);
         if addresses > ADDRESSES {
             return Err("the addresses in the playlist are too long".to_owned());
         }
+        timeline += u64::from(segment.discontinuity);
         let seconds = f64::from(segment.duration).clamp(0.0, 3600.0);
         pieces.push(Piece {
             sequence,
-            url,
-            range,
+            whole,
+            parts,
             map: map.clone(),
             discontinuity: segment.discontinuity,
+            timeline,
             seconds,
             at,
             ad: at.is_some_and(|at| ads.iter().any(|span| span.covers(at))),
             cue: Cue::of(&segment.unknown_tags),
-            encrypted: encrypted.clone(),
+            encryption: encryption.clone(),
         });
         at = at.map(|at| at.plus_millis((seconds * 1000.0) as i64));
     }
     let longest = pieces.iter().map(|piece: &Piece| piece.seconds).fold(0.0, f64::max);
     let target = if media.target_duration == 0 { longest } else { media.target_duration.min(3600) as f64 };
-    Ok(Media { target: Duration::from_secs_f64(target), over: media.end_list, recorded, pieces })
+    // How CBC goes on from part to part is not said clearly enough to rely on it.
+    let low_latency = tags.low_latency(pieces.iter().all(|piece| piece.encryption.is_none()));
+    if !low_latency.is_some_and(|low| low.in_parts) || media.end_list {
+        pieces.iter_mut().for_each(|piece| piece.parts.clear());
+        pieces.retain(|piece| piece.whole.is_some());
+    }
+    let target = Duration::from_secs_f64(target);
+    Ok(Media { target, over: media.end_list, recorded, pieces, low_latency, hint: tags.hint })
 }
 
-fn join(base: &Url, uri: &str) -> Result<Url, String> {
+/// An address that is named in a playlist.
+pub(super) fn join(base: &Url, uri: &str) -> Result<Url, String> {
     base.join(uri.trim()).map_err(|error| format!("the playlist names an address that is none: {error}"))
 }
 

@@ -46,7 +46,7 @@ fn the_best_variant_that_can_be_read_is_taken_with_its_sound() {
 #[test]
 fn pieces_carry_what_was_said_before_them() {
     let media = media(
-        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:41\n#EXT-X-MAP:URI=\"init.mp4\"\n\
+        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:41\n#EXT-X-DISCONTINUITY-SEQUENCE:7\n#EXT-X-MAP:URI=\"init.mp4\"\n\
          #EXT-X-PROGRAM-DATE-TIME:2026-11-21T10:00:00.500Z\n#EXTINF:4.000,live\n#EXT-X-BYTERANGE:100@20\nall.mp4\n\
          #EXTINF:4.000,live\n#EXT-X-BYTERANGE:50\nall.mp4\n#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"init2.mp4\",BYTERANGE=\"9@1\"\n\
          #EXTINF:2.5,\n/other/c.m4s?x=1\n",
@@ -55,14 +55,16 @@ fn pieces_carry_what_was_said_before_them() {
     assert_eq!(media.target, Duration::from_secs(4));
     let [a, b, c] = media.pieces.as_slice() else { panic!("{:?}", media.pieces) };
     assert_eq!((a.sequence, b.sequence, c.sequence), (41, 42, 43));
-    assert_eq!((a.range, b.range), (Some(Range { start: 20, length: 100 }), Some(Range { start: 120, length: 50 })));
+    let range = |piece: &Piece| piece.whole.as_ref().unwrap().range;
+    assert_eq!((range(a), range(b)), (Some(Range { start: 20, length: 100 }), Some(Range { start: 120, length: 50 })));
     assert_eq!(a.map, b.map);
     assert_eq!(
-        c.map.as_ref().map(|(url, range)| (url.path(), *range)),
+        c.map.as_ref().map(|map| (map.at.url.path(), map.at.range)),
         Some(("/live/init2.mp4", Some(Range { start: 1, length: 9 })))
     );
     assert_eq!((a.discontinuity, b.discontinuity, c.discontinuity), (false, false, true));
-    assert_eq!(c.url.as_str(), "https://cdn.example/other/c.m4s?x=1");
+    assert_eq!((a.timeline, b.timeline, c.timeline), (7, 7, 8), "those that have left the playlist count too");
+    assert_eq!(c.whole.as_ref().unwrap().url.as_str(), "https://cdn.example/other/c.m4s?x=1");
     let at = |text: &str| WallTime::parse(text);
     assert_eq!(a.at, at("2026-11-21T10:00:00.500Z"));
     assert_eq!(c.at, at("2026-11-21T10:00:08.500Z"), "counted on from what was said last");
@@ -90,8 +92,8 @@ fn advertisements_and_keys_are_seen() {
     assert_eq!(ads, [false, true, true, false, false, false, false, false, false]);
     let cues: Vec<_> = media.pieces.iter().map(|piece| piece.cue).collect();
     assert_eq!(cues[4..7], [Some(Cue::Out), None, Some(Cue::In)]);
-    let encrypted: Vec<_> = media.pieces[6..].iter().map(|piece| piece.encrypted.as_deref()).collect();
-    assert_eq!(encrypted, [Some("AES-128"), Some("AES-128"), None]);
+    let encrypted: Vec<_> = media.pieces[6..].iter().map(|piece| piece.encryption.is_some()).collect();
+    assert_eq!(encrypted, [true, true, false]);
 }
 
 #[test]
@@ -106,7 +108,7 @@ fn a_playlist_does_not_grow_in_memory() {
     let pieces = |count: usize| "#EXTINF:1,\na\n".repeat(count);
     let long = "x".repeat(1 << 20);
     let map = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MAP:URI=\"{long}\"\n{}", pieces(1000));
-    let key = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-KEY:METHOD={long},IV=0\n{}", pieces(1000));
+    let key = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-KEY:METHOD=AES-128,URI=\"{long}\"\n{}", pieces(1000));
     for bomb in [map, key] {
         assert!(parse(bomb.as_bytes(), &base(), 1080).is_err_and(|why| why.contains("too long")));
     }
@@ -115,4 +117,65 @@ fn a_playlist_does_not_grow_in_memory() {
     // A day, with a date for each piece.
     let dated = "#EXT-X-PROGRAM-DATE-TIME:2026-11-21T10:00:00Z\n#EXTINF:2,\na.ts\n".repeat(43_200);
     assert_eq!(media(&format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n{dated}")).pieces.len(), 43_200);
+}
+
+#[test]
+fn what_a_playlist_says_of_keys_is_read() {
+    let media = media(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:5\n\
+         #EXT-X-KEY:METHOD=AES-128,URI=\"/k1\",IV=0x2a\n#EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:2,\na.m4s\n\
+         #EXT-X-KEY:METHOD=AES-128,URI=\"https://keys.example/k2\"\n#EXTINF:2,\nb.m4s\n\
+         #EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"skd://x\",KEYFORMAT=\"com.apple.streamingkeydelivery\"\n#EXTINF:2,\nc.m4s\n\
+         #EXT-X-KEY:METHOD=AES-128,URI=\"k\",KEYFORMAT=\"com.example\"\n#EXTINF:2,\nd.m4s\n",
+    );
+    let aes = |url: &str, iv: Option<u128>| {
+        Some(Encryption::Aes128 { key: Url::parse(url).unwrap(), iv: iv.map(u128::to_be_bytes) })
+    };
+    let [a, b, c, d] = media.pieces.as_slice() else { panic!("{:?}", media.pieces) };
+    assert_eq!(a.encryption, aes("https://cdn.example/k1", Some(42)));
+    assert_eq!(a.map.as_ref().unwrap().encryption, a.encryption);
+    assert_eq!(b.encryption, aes("https://keys.example/k2", None));
+    assert_eq!(b.map, a.map, "another key does not make it another header");
+    assert_eq!(c.encryption, Some(Encryption::Other("SAMPLE-AES".to_owned())));
+    assert_eq!(d.encryption, Some(Encryption::Other("AES-128".to_owned())), "a key in another format");
+    let wrong = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\",IV=0xzz\n#EXTINF:2,\na.ts\n";
+    assert!(parse(wrong.as_bytes(), &base(), 1080).unwrap_err().contains("initialization vector"));
+}
+
+const LOW_LATENCY: &str = "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:4\n\
+    #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=1.5,CAN-SKIP-UNTIL=24\n#EXT-X-PART-INF:PART-TARGET=0.5\n\
+    #EXT-X-MEDIA-SEQUENCE:10\n#EXT-X-MAP:URI=\"init.mp4\"\n\
+    #EXT-X-PROGRAM-DATE-TIME:2026-11-21T10:00:00Z\n#EXTINF:1,\na.mp4\n\
+    #EXT-X-PART:DURATION=0.5,URI=\"b.mp4\",BYTERANGE=\"100@0\",INDEPENDENT=YES\n\
+    #EXT-X-PART:DURATION=0.5,URI=\"b.mp4\",BYTERANGE=\"50\"\n#EXTINF:1,\nb.mp4\n\
+    #EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"init2.mp4\"\n\
+    #EXT-X-PART:DURATION=0.5,URI=\"c0.mp4\",INDEPENDENT=YES\n#EXT-X-PART:DURATION=0.4,URI=\"c1.mp4\",GAP=YES\n\
+    #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"c2.mp4\"\n";
+
+#[test]
+fn a_segment_that_is_being_made_is_listed_by_its_parts() {
+    let media = media(LOW_LATENCY);
+    let low = media.low_latency.unwrap();
+    assert_eq!((low.part_target.as_millis(), low.hold_back.as_millis(), low.in_parts), (500, 1500, true));
+    let [a, b, c] = media.pieces.as_slice() else { panic!("{:?}", media.pieces) };
+    assert_eq!((a.parts.len(), b.parts.len(), c.parts.len()), (0, 2, 2));
+    let ranges: Vec<_> = b.parts.iter().map(|part| part.at.range.unwrap()).collect();
+    assert_eq!(ranges, [Range { start: 0, length: 100 }, Range { start: 100, length: 50 }]);
+    assert_eq!((a.whole.is_some(), b.whole.is_some(), c.whole.is_some()), (true, true, false));
+    // What stands before its parts holds for it.
+    assert!(c.discontinuity && c.sequence == 12 && c.at == WallTime::parse("2026-11-21T10:00:02Z"));
+    assert_eq!(c.map.as_ref().unwrap().at.url.path(), "/live/init2.mp4");
+    assert_eq!(c.parts.iter().map(|part| part.gap).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(media.hint.unwrap().url.path(), "/live/c2.mp4");
+}
+
+#[test]
+fn parts_are_taken_only_where_the_server_waits_and_nothing_is_encrypted() {
+    let cannot = media(&LOW_LATENCY.replace("CAN-BLOCK-RELOAD=YES,", ""));
+    assert!(cannot.low_latency.is_none() && cannot.pieces.len() == 2, "{cannot:?}");
+    let key = "#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n#EXT-X-MAP:URI=\"init.mp4\"";
+    let encrypted = media(&LOW_LATENCY.replace("#EXT-X-MAP:URI=\"init.mp4\"", key));
+    assert!(!encrypted.low_latency.unwrap().in_parts && encrypted.pieces.len() == 2);
+    let bomb = format!("{LOW_LATENCY}{}", "#EXT-X-PART:DURATION=1,URI=\"p\"\n".repeat(5000));
+    assert!(parse(bomb.as_bytes(), &base(), 1080).unwrap_err().contains("parts"));
 }

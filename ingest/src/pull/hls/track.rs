@@ -1,29 +1,28 @@
-//! One playlist of pieces: which comes next, what is in it, when the playlist is read again.
+//! One playlist of pieces: they are fetched and taken apart one after the other.
 
 use bytes::Bytes;
 use crest_core::codec::MediaEvent;
 use crest_core::{MediaTime, WallTime};
 use crest_media::{Container, Demuxer};
+use futures::future::{BoxFuture, MaybeDone, maybe_done};
 use reqwest::Url;
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::pin::Pin;
 use tokio::time::Instant;
 
 use super::super::Trouble;
-use super::super::http::{Body, Range};
+use super::super::http::Body;
 use super::super::source::Sources;
 use super::ads::Cue;
-use super::playlist::{Listing, Media, Piece, parse};
+use super::key::{Clear, Encryption, Keys};
+use super::parts::waiting;
+use super::playlist::{Listing, Map, Media, Piece, Resource, parse};
+use super::upcoming::{Pick, RELOAD, Upcoming};
 
 /// Tries at a playlist or a piece before something is made of its failure.
-const TRIES: u32 = 3;
+pub(super) const TRIES: u32 = 3;
 /// Pieces that fail one after the other before the source is taken for broken.
 const LOST: u32 = 3;
-/// A live playlist that does not go on for so many of its longest pieces is taken for dead.
-const STALLED: u32 = 6;
-const STALLED_AT_LEAST: Duration = Duration::from_secs(30);
-/// The shortest time between two looks at a playlist.
-const RELOAD: Duration = Duration::from_millis(250);
 
 /// When something is decoded: discontinuities before it, and the time on the clock that holds since the last.
 pub(super) type At = (u64, MediaTime);
@@ -37,86 +36,63 @@ pub(super) struct Item {
     at: At,
 }
 
-/// What [`Track::advance`] did.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Something of a piece was read.
-    Read,
-    /// The playlist was looked at again.
-    Reload,
-    /// Nothing will follow.
-    Over,
-}
-
 /// A playlist that is followed.
 pub(super) struct Track<'a> {
     sources: &'a Sources,
     url: Url,
-    /// Pieces that are listed and were not read.
-    listed: VecDeque<Piece>,
-    /// The sequence number that comes next.
-    next: Option<u64>,
-    target: Duration,
-    /// Nothing will be listed any more.
-    complete: bool,
+    upcoming: Upcoming,
     recorded: bool,
     over: bool,
-    /// When the playlist may be looked at again.
-    reload: Instant,
-    /// When a piece was listed last.
-    news: Instant,
-    failures: u32,
     lost: u32,
     /// Whether an advertisement that was announced between pieces goes on.
     in_ad: bool,
     open: Option<Open>,
+    /// What the server said that it will have next, asked for before it is there.
+    ahead: Option<Ahead<'a>>,
+    keys: Keys,
     demuxer: Option<Demuxer>,
-    map: Option<(Url, Option<Range>)>,
-    discontinuities: u64,
+    map: Option<Map>,
+    /// Discontinuities of the broadcast so far.
+    timeline: Option<u64>,
     head: Option<At>,
     ready: VecDeque<Item>,
 }
 
-/// The piece that is being read.
+/// The piece, or the part of one, that is being read.
 struct Open {
-    body: Body,
+    clear: Clear,
+    encryption: Option<Encryption>,
     recorded_at: Option<WallTime>,
 }
 
+type Opening<'a> = BoxFuture<'a, Result<Body, Trouble>>;
+
+/// A request that the server answers when it can.
+struct Ahead<'a> {
+    of: Resource,
+    body: Pin<Box<MaybeDone<Opening<'a>>>>,
+}
+
 impl<'a> Track<'a> {
-    /// Begins where an earlier pull broke off, where that is still listed; else near the end of what is live,
-    /// and at the beginning of a recording.
+    /// Begins where an earlier pull broke off, where that is still listed.
     pub(super) fn new(sources: &'a Sources, url: Url, media: Media, reached: Option<u64>) -> Self {
-        let (first, last) = (media.pieces.first().map(|p| p.sequence), media.pieces.last().map(|p| p.sequence));
-        let goes_on = reached.filter(|next| first <= Some(*next) && last.is_some_and(|last| *next <= last + 1));
-        let start = goes_on.or_else(|| {
-            let live = media.pieces.len().saturating_sub(sources.config.live_segments.max(1));
-            media.pieces.get(if media.recorded { 0 } else { live }).map(|piece| piece.sequence)
-        });
-        let now = Instant::now();
-        let mut this = Self {
+        Self {
             sources,
             url,
-            listed: VecDeque::new(),
-            next: start,
-            target: media.target,
-            complete: false,
             recorded: media.recorded,
+            upcoming: Upcoming::new(media, reached, sources.config.live_segments, Instant::now()),
             over: false,
-            reload: now,
-            news: now,
-            failures: 0,
             lost: 0,
             in_ad: false,
             open: None,
+            ahead: None,
+            keys: Keys::default(),
             demuxer: None,
             map: None,
-            discontinuities: 0,
+            timeline: None,
             head: None,
             ready: VecDeque::new(),
-        };
-        this.list(media);
-        this
+        }
     }
 
     pub(super) fn is_recorded(&self) -> bool {
@@ -130,7 +106,18 @@ impl<'a> Track<'a> {
 
     /// The piece that comes next.
     pub(super) fn reached(&self) -> Option<u64> {
-        self.next
+        self.upcoming.reached()
+    }
+
+    /// Where this goes on in a playlist of the same broadcast at another address, if it does.
+    pub(super) fn place_in(&self, media: &Media) -> Option<u64> {
+        self.upcoming.place_in(media)
+    }
+
+    /// Goes on there, without a break.
+    pub(super) fn go_over(&mut self, url: Url, media: Media, place: u64) {
+        (self.url, self.ahead) = (url, None);
+        self.upcoming.go_over(media, place, Instant::now());
     }
 
     /// How far it was read; `None`, before everything, at the beginning.
@@ -148,83 +135,115 @@ impl<'a> Track<'a> {
         self.ready.pop_front()
     }
 
-    /// Reads on: a part of a piece, the next piece, or the playlist once more.
-    pub(super) async fn advance(&mut self) -> Result<Step, Trouble> {
+    /// Reads on: some bytes of a piece, the next piece, or the playlist once more.
+    pub(super) async fn advance(&mut self) -> Result<(), Trouble> {
         if let Some(open) = &mut self.open {
-            match open.body.next().await {
+            match open.clear.next().await {
                 Ok(Some(chunk)) => self.push(chunk)?,
                 Ok(None) => {
                     self.open = None;
                     self.lost = 0;
                 }
                 Err(trouble) => {
+                    self.keys.forget(open.encryption.as_ref());
                     self.open = None;
                     self.lose(trouble)?;
                 }
             }
-            return Ok(Step::Read);
+            return Ok(());
         }
-        if let Some(piece) = self.listed.pop_front() {
-            self.next = Some(piece.sequence + 1);
-            self.begin(piece).await?;
-            return Ok(Step::Read);
+        if let Some(pick) = self.upcoming.pick() {
+            return self.begin(pick).await;
         }
-        if self.complete {
+        if self.upcoming.is_complete() {
             self.finish();
             self.over = true;
-            return Ok(Step::Over);
+            return Ok(());
         }
-        self.look().await?;
-        Ok(Step::Reload)
+        self.look().await
     }
 
-    /// Opens a piece, unless it is an advertisement.
-    async fn begin(&mut self, piece: Piece) -> Result<(), Trouble> {
-        if let Some(method) = &piece.encrypted {
-            return Err(Trouble::Final(format!(
-                "the media are encrypted ({method}), which this version does not read"
-            )));
-        }
-        match piece.cue {
-            Some(Cue::Out) => self.in_ad = true,
-            Some(Cue::In) => self.in_ad = false,
-            None => {}
-        }
-        if piece.discontinuity {
-            self.finish();
-            self.discontinuities += 1;
+    /// Opens a piece, or a part of one, unless it is an advertisement.
+    async fn begin(&mut self, pick: Pick) -> Result<(), Trouble> {
+        let Pick { piece, at, first, missing } = pick;
+        if first {
+            self.enter(&piece);
         }
         if piece.ad || self.in_ad {
-            metrics::counter!("crest_pull_ad_segments_total").increment(1);
+            metrics::counter!("crest_pull_ad_segments_total").increment(u64::from(first));
             // What comes after it goes on from before it.
             self.finish();
             return Ok(());
+        }
+        if missing {
+            return self.lose(Trouble::Passing("the server does not have it".to_owned()));
         }
         if piece.map != self.map {
             self.finish();
             self.map.clone_from(&piece.map);
         }
         if self.demuxer.is_none()
-            && let Some((url, range)) = self.map.clone()
+            && let Some(map) = self.map.clone()
         {
-            let mut demuxer = demuxer(Container::FragmentedMp4)?;
-            let mut body = self.opened(&url, range).await?;
-            while let Some(chunk) = body.next().await? {
-                demuxer.push(chunk).map_err(|error| Trouble::Passing(error.message))?;
-            }
-            self.demuxer = Some(demuxer);
+            self.demuxer = Some(self.initialised(&map, piece.sequence).await?);
         }
-        match self.opened(&piece.url, piece.range).await {
-            Ok(body) => self.open = Some(Open { body, recorded_at: piece.at }),
+        let sources = self.sources;
+        let decrypter = match self.keys.of(&sources.http, piece.encryption.as_ref(), piece.sequence).await {
+            Ok(decrypter) => decrypter,
+            Err(trouble) => return self.lose(trouble),
+        };
+        match self.opened(&at).await {
+            Ok(body) => {
+                let (clear, recorded_at) = (Clear::new(body, decrypter), piece.at.filter(|_| first));
+                self.open = Some(Open { clear, encryption: piece.encryption, recorded_at });
+            }
             Err(trouble) => self.lose(trouble)?,
         }
         Ok(())
     }
 
-    async fn opened(&self, url: &Url, range: Option<Range>) -> Result<Body, Trouble> {
+    /// Takes note of what holds from the beginning of a piece on.
+    fn enter(&mut self, piece: &Piece) {
+        match piece.cue {
+            Some(Cue::Out) => self.in_ad = true,
+            Some(Cue::In) => self.in_ad = false,
+            None => {}
+        }
+        // Playlists that do not say how many discontinuities have left them are counted on from here.
+        let timeline = match self.timeline {
+            Some(timeline) => piece.timeline.max(timeline + u64::from(piece.discontinuity)),
+            None => piece.timeline,
+        };
+        if self.timeline != Some(timeline) {
+            // What is held back is of the timeline before.
+            self.finish();
+            self.timeline = Some(timeline);
+        }
+    }
+
+    /// A demultiplexer that knows the tracks of fragmented MP4.
+    async fn initialised(&mut self, map: &Map, sequence: u64) -> Result<Demuxer, Trouble> {
+        let (sources, mut demuxer) = (self.sources, demuxer(Container::FragmentedMp4)?);
+        let decrypter = self.keys.of(&sources.http, map.encryption.as_ref(), sequence).await?;
+        let mut clear = Clear::new(self.opened(&map.at).await?, decrypter);
+        let mut chunk = clear.first(is_header).await?;
+        while let Some(bytes) = chunk {
+            demuxer.push(bytes).map_err(|error| Trouble::Passing(error.message))?;
+            chunk = clear.next().await?;
+        }
+        Ok(demuxer)
+    }
+
+    async fn opened(&mut self, at: &Resource) -> Result<Body, Trouble> {
+        if let Some(mut ahead) = self.ahead.take_if(|ahead| ahead.of == *at) {
+            ahead.body.as_mut().await;
+            if let Some(Ok(body)) = ahead.body.as_mut().take_output() {
+                return Ok(body);
+            }
+        }
         let mut tries = 1;
         loop {
-            match self.sources.http.open(url, range).await {
+            match self.sources.http.open(&at.url, at.range).await {
                 Err(Trouble::Passing(_)) if tries < TRIES => {
                     tries += 1;
                     tokio::time::sleep(RELOAD).await;
@@ -243,17 +262,27 @@ impl<'a> Track<'a> {
         }
         let (Trouble::Passing(reason) | Trouble::Final(reason)) = trouble;
         tracing::warn!(reason, "a segment is left out");
+        self.upcoming.skip();
         self.finish();
         Ok(())
     }
 
     fn push(&mut self, chunk: Bytes) -> Result<(), Trouble> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
         let demuxer = match &mut self.demuxer {
             Some(demuxer) => demuxer,
             None => {
                 let Some(container) = container(&chunk) else {
-                    self.open = None;
-                    return self.lose(Trouble::Passing("a segment is no media that is read".to_owned()));
+                    let encryption = self.open.take().and_then(|open| open.encryption);
+                    self.keys.forget(encryption.as_ref());
+                    let why = if encryption.is_some() {
+                        "once it is decrypted: its key does not fit"
+                    } else {
+                        "that is read"
+                    };
+                    return self.lose(Trouble::Passing(format!("a segment is no media {why}")));
                 };
                 self.demuxer.insert(demuxer(container)?)
             }
@@ -285,7 +314,9 @@ impl<'a> Track<'a> {
     fn collect(&mut self, events: Vec<MediaEvent>) {
         for event in events {
             let at = match &event {
-                MediaEvent::Video(packet) | MediaEvent::Audio(packet) => (self.discontinuities, packet.dts),
+                MediaEvent::Video(packet) | MediaEvent::Audio(packet) => {
+                    (self.timeline.unwrap_or_default(), packet.dts)
+                }
                 _ => self.head.unwrap_or_default(),
             };
             self.head = self.head.max(Some(at));
@@ -294,58 +325,54 @@ impl<'a> Track<'a> {
         }
     }
 
-    /// Looks at the playlist again, when it is time.
+    /// Looks at the playlist again, when it is time; where its server offers that, it answers when there is
+    /// something new.
     async fn look(&mut self) -> Result<(), Trouble> {
-        tokio::time::sleep_until(self.reload).await;
+        tokio::time::sleep_until(self.upcoming.reload()).await;
+        let (sources, began, ask) = (self.sources, Instant::now(), self.upcoming.ask());
+        let url = ask.map_or_else(|| self.url.clone(), |(sequence, part)| waiting(&self.url, sequence, part));
+        if ask.is_some() {
+            self.ask_ahead();
+        }
         let read = async {
-            let (at, text) = self.sources.http.playlist(&self.url).await?;
-            match parse(&text, &at, self.sources.config.max_height) {
+            let (at, text) = sources.http.playlist(&url).await?;
+            match parse(&text, &at, sources.config.max_height) {
                 Ok(Listing::Media(media)) => Ok(media),
                 Ok(Listing::Master(_)) => Err(Trouble::Passing("the playlist names no media any more".to_owned())),
                 Err(reason) => Err(Trouble::Passing(reason)),
             }
         };
-        match read.await {
-            Ok(media) => {
-                self.failures = 0;
-                self.list(media);
+        tokio::pin!(read);
+        let ahead = async {
+            match &mut self.ahead {
+                Some(ahead) => ahead.body.as_mut().await,
+                None => std::future::pending().await,
             }
-            Err(Trouble::Passing(_)) if self.failures + 1 < TRIES => {
-                self.failures += 1;
-                self.reload = Instant::now() + (self.target / 2).max(RELOAD);
-            }
+        };
+        let read = tokio::select! {
+            biased;
+            read = &mut read => read,
+            () = ahead => read.await,
+        };
+        match read {
+            Ok(media) => self.upcoming.list(media, ask.map(|_| began), Instant::now()),
+            Err(Trouble::Passing(_)) if self.upcoming.failed(Instant::now()) < TRIES => {}
             Err(trouble) => return Err(trouble),
         }
-        let stalled = (self.target * STALLED).max(STALLED_AT_LEAST);
-        if !self.complete && self.news.elapsed() > stalled {
-            let seconds = stalled.as_secs();
-            return Err(Trouble::Passing(format!("the playlist has not gone on for {seconds} s")));
+        match self.upcoming.stalled(Instant::now()) {
+            Some(limit) => Err(Trouble::Passing(format!("the playlist has not gone on for {} s", limit.as_secs()))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Takes note of what is new in the playlist.
-    fn list(&mut self, media: Media) {
-        let known = self.listed.back().map(|piece| piece.sequence + 1).or(self.next);
-        // A server that began anew counts from the beginning; one that is a little behind is another copy of it.
-        let window = media.pieces.len() as u64 + 1;
-        let anew = known.is_some_and(|known| media.pieces.last().is_some_and(|last| last.sequence + window < known));
-        let new = |piece: &Piece| anew || known.is_none_or(|known| piece.sequence >= known);
-        let before = self.listed.len();
-        self.listed.extend(media.pieces.into_iter().filter(new));
-        if anew && let Some(first) = self.listed.get_mut(before) {
-            first.discontinuity = true;
+    /// Asks for the part that the server will have next: it answers when the part is there.
+    fn ask_ahead(&mut self) {
+        let Some(of) = self.upcoming.hint().cloned() else { return };
+        if self.ahead.as_ref().is_none_or(|ahead| ahead.of != of) {
+            let (sources, at) = (self.sources, of.clone());
+            let body: Opening<'a> = Box::pin(async move { sources.http.open(&at.url, at.range).await });
+            self.ahead = Some(Ahead { of, body: Box::pin(maybe_done(body)) });
         }
-        let now = Instant::now();
-        let has_news = self.listed.len() > before;
-        if has_news {
-            self.news = now;
-        }
-        self.target = media.target;
-        self.complete = media.over;
-        // RFC 8216 6.3.4: a target duration after a look that brought something, half of one after others.
-        let pause = if has_news { self.target } else { self.target / 2 };
-        self.reload = now + pause.max(RELOAD);
     }
 }
 
@@ -365,4 +392,9 @@ pub(crate) fn container(head: &[u8]) -> Option<Container> {
         }
         _ => None,
     }
+}
+
+/// Whether this begins a header of MP4 in the clear.
+fn is_header(head: &[u8]) -> bool {
+    head.get(4..8).is_some_and(|kind| [b"ftyp", b"styp", b"moov", b"free"].iter().any(|k| kind == &k[..]))
 }

@@ -14,7 +14,7 @@ use crest_core::view::Links;
 use crest_core::{OrganizationId, StreamId, WallTime};
 use crest_ingest::{
     ChatConfig, Ingest, IngestConfig, IngestParts, LimitsConfig, PullConfig, Reserve, RetentionConfig, RtmpConfig,
-    SrtConfig, Volume, WebRtcConfig,
+    SrtConfig, TwitchApiConfig, Volume, WebRtcConfig,
 };
 use crest_media::{KeyframePool, KeyframePoolConfig, SegmenterConfig};
 use crest_store::objects::{StorageConfig, open};
@@ -110,6 +110,7 @@ impl Rig {
             chat: settings.chat,
             rtmp: settings.rtmp,
             pull: settings.pull,
+            twitch: TwitchApiConfig::default(),
             srt: SrtConfig { listen: "127.0.0.1:0".parse().unwrap(), ..SrtConfig::default() },
             webrtc: settings.webrtc,
             http_url: "http://127.0.0.1:8080".to_owned(),

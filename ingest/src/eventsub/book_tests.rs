@@ -1,0 +1,105 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+const REFUSED: Duration = Duration::from_secs(300);
+
+fn wanted(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// Answers what is asked as Twitch would: all channels exist, none is live, each subscription costs one of `most`.
+fn answer(book: &mut Book, task: Task, cost: &mut u64, most: u64, now: Instant) -> News {
+    let done = match task {
+        Task::Users(names) => {
+            let found = names.iter().map(|name| (name.clone(), format!("id-{name}"))).collect();
+            Done::Users(names, Ok(found))
+        }
+        Task::Look(names) => Done::Look(names, Ok(HashSet::new())),
+        Task::Subscribe { channel, user, kind } => {
+            assert_eq!(user, format!("id-{channel}"));
+            *cost += 1;
+            let id = format!("{channel}-{kind:?}");
+            Done::Subscribed(channel, kind, Ok(Subscribed { id, cost: *cost, most }))
+        }
+        Task::Unsubscribe(_) => {
+            *cost -= 1;
+            Done::Unsubscribed
+        }
+    };
+    book.learn(done, now).unwrap()
+}
+
+/// Everything that is asked until nothing is left to ask.
+fn asked(book: &mut Book, wanted: &BTreeSet<String>, cost: &mut u64, most: u64, now: Instant) -> Vec<Task> {
+    let mut all = Vec::new();
+    while let Some(task) = book.next(wanted, now) {
+        all.push(task.clone());
+        answer(book, task, cost, most, now);
+        assert!(all.len() < 1000, "asked for ever: {:?}", &all[990..]);
+    }
+    all
+}
+
+fn subscribed(tasks: &[Task]) -> Vec<String> {
+    let of = |task: &Task| match task {
+        Task::Subscribe { channel, kind, .. } => Some(format!("{channel} {kind:?}")),
+        _ => None,
+    };
+    tasks.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_channel_is_named_subscribed_and_asked_about_and_left_again() {
+    let (mut book, mut cost, now) = (Book::new(REFUSED), 0, Instant::now());
+    let tasks = asked(&mut book, &wanted(&["a", "b"]), &mut cost, 10, now);
+    assert_eq!(subscribed(&tasks), ["a Online", "b Online", "a Offline", "b Offline"]);
+    let looked = tasks.iter().position(|task| matches!(task, Task::Look(names) if names.len() == 2)).unwrap();
+    assert!(looked > 2, "asked about after it is told of: nothing falls between");
+    assert_eq!(book.channel_of("id-b"), Some("b"));
+    let left = asked(&mut book, &wanted(&["a"]), &mut cost, 10, now);
+    let left: BTreeSet<_> = left.iter().map(|task| format!("{task:?}")).collect();
+    assert_eq!(left, ["Unsubscribe(\"b-Offline\")", "Unsubscribe(\"b-Online\")"].map(str::to_owned).into());
+    assert_eq!(cost, 2);
+}
+
+#[test]
+fn subscriptions_stay_within_what_twitch_allows_and_the_rest_is_asked_about() {
+    let (mut book, mut cost, now) = (Book::new(REFUSED), 0, Instant::now());
+    let names: Vec<String> = (0..150).map(|number| format!("c{number:03}")).collect();
+    let all: BTreeSet<String> = names.iter().cloned().collect();
+    let tasks = asked(&mut book, &all, &mut cost, 10, now);
+    assert_eq!(subscribed(&tasks).len(), 10, "the cost");
+    let looked = tasks.iter().filter_map(|task| if let Task::Look(names) = task { Some(names.len()) } else { None });
+    assert_eq!(looked.collect::<Vec<_>>(), [100, 50]);
+    // Once one is left, another takes its room.
+    let fewer: BTreeSet<String> = names[1..].iter().cloned().collect();
+    assert_eq!(subscribed(&asked(&mut book, &fewer, &mut cost, 10, now)), ["c010 Online"]);
+    let (mut book, mut cost) = (Book::new(REFUSED), 0);
+    let many: BTreeSet<String> = (0..400).map(|number| format!("c{number}")).collect();
+    assert_eq!(subscribed(&asked(&mut book, &many, &mut cost, 10_000, now)).len(), 300, "a connection's");
+}
+
+#[test]
+fn what_is_refused_is_asked_for_again_after_a_while() {
+    let (mut book, now) = (Book::new(REFUSED), Instant::now());
+    let one = wanted(&["a"]);
+    let Some(Task::Users(asked)) = book.next(&one, now) else { panic!() };
+    assert_eq!(book.learn(Done::Users(asked, Ok(HashMap::new())), now).unwrap(), News::None);
+    assert_eq!(book.next(&one, now), None, "there is no such channel, live or not");
+    assert!(matches!(book.next(&one, now + REFUSED), Some(Task::Users(_))));
+    let found = HashMap::from([("a".to_owned(), "7".to_owned())]);
+    book.learn(Done::Users(vec!["a".to_owned()], Ok(found)), now).unwrap();
+    let full = || Err(Refusal::Full("429".to_owned()));
+    book.learn(Done::Subscribed("a".to_owned(), Kind::Online, full()), now).unwrap();
+    assert!(matches!(book.next(&one, now), Some(Task::Look(_))));
+    assert_eq!(book.next(&one, now), None);
+    assert!(matches!(book.next(&one, now + REFUSED), Some(Task::Subscribe { kind: Kind::Online, .. })));
+    let made = Subscribed { id: "s".to_owned(), cost: 1, most: 10 };
+    let done = Done::Subscribed("a".to_owned(), Kind::Online, Ok(made));
+    assert_eq!(book.learn(done, now).unwrap(), News::Watched("a".to_owned()));
+    assert_eq!(book.revoked("s", now), Some("a".to_owned()));
+    assert_eq!(book.revoked("s", now), None);
+    let token = Err(Refusal::Token("401".to_owned()));
+    assert!(book.learn(Done::Look(vec!["a".to_owned()], token), now).is_err());
+}
