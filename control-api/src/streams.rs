@@ -21,6 +21,7 @@ use crate::chat_source::Chat;
 use crate::clock::now;
 use crate::codes::Code;
 use crate::extract::{Body, Params};
+use crate::forward::{self, ForwardView, NewForward};
 use crate::names;
 use crate::openapi::tag;
 use crate::owned::OwnStream;
@@ -51,9 +52,8 @@ pub struct NewStream {
     dimension_set_id: Option<Value>,
     /// The chat that crest follows by itself while the stream is live; without it, chat is sent to `/chat`.
     chat: Option<Chat>,
-    /// Not available in this version: null, or left out.
-    #[schema(value_type = Option<Object>)]
-    forward: Option<Value>,
+    /// Servers that the feed is relayed to as it comes, one or several; only for `rtmp`.
+    forward: Option<NewForward>,
 }
 
 /// How a stream arrives.
@@ -88,6 +88,8 @@ pub struct StreamView {
     source: Source,
     /// The chat that is followed, if any.
     chat: Option<Chat>,
+    /// Servers that it is relayed to, and how they are doing.
+    forward: Vec<ForwardView>,
     /// The dimension set it names.
     dimension_set_id: Option<String>,
     /// RFC 3339 UTC.
@@ -143,6 +145,7 @@ fn view(api: &Shared, stream: &Stream, addresses: &Addresses) -> StreamView {
         },
         source: Source { kind: stream.source, url: stream.source_url.clone() },
         chat: stream.chat.as_ref().map(Chat::from),
+        forward: forward::view(stream),
         dimension_set_id: None,
         created_at: stream.created_at.rfc3339(),
         updated_at: stream.updated_at.rfc3339(),
@@ -168,7 +171,7 @@ pub async fn create(
     Body(new): Body<NewStream>,
 ) -> Result<impl IntoResponse, Problem> {
     let name = name_problem("name", &new.name)?;
-    let later = [("dimension_set_id", &new.dimension_set_id), ("forward", &new.forward)];
+    let later = [("dimension_set_id", &new.dimension_set_id)];
     if let Some((field, _)) = later.iter().find(|(_, value)| value.is_some()) {
         return Err(Problem::new(
             Code::NotSupportedYet,
@@ -177,6 +180,7 @@ pub async fn create(
     }
     let source_url = source_url(&new.source)?;
     let chat = new.chat.map(|chat| chat.source(api.youtube)).transpose()?;
+    let forward = forward::targets(&api, new.source.kind, new.forward)?;
     if api.feeds.room() != Room::Ample {
         return Err(Problem::new(
             Code::StorageFull,
@@ -198,7 +202,8 @@ pub async fn create(
         source: new.source.kind,
         source_url,
         chat,
-        forward: Vec::new(),
+        forward,
+        forwarded: Vec::new(),
         stream_key: secret::stream_key()?,
         state: StreamState::Created,
         state_reason: None,

@@ -3,6 +3,7 @@
 //! touching anything else.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use crest_core::codec::MediaEvent;
 use crest_core::key::KeyDigest;
 use crest_core::stream::SourceKind;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::forward::Relay;
 use crate::limits::{Gate, Permit};
 
 /// Events of one publisher on their way to its feed; a full channel makes the publisher wait.
@@ -76,9 +78,24 @@ pub struct Publication {
     stream: StreamId,
     deliveries: mpsc::Sender<Delivery>,
     disconnect: CancellationToken,
+    /// Where what it sends goes as it came, if anywhere.
+    pub(crate) relay: Option<Relay>,
 }
 
 impl Publication {
+    /// Hands over a message as an RTMP publisher sent it, for servers that the stream is relayed to: the type of the
+    /// message, the publisher's timestamp in milliseconds, the FLV tag body. Never waits.
+    pub(crate) fn relay(&self, kind: u8, timestamp: u32, body: &Bytes) {
+        if let Some(relay) = &self.relay {
+            relay.send(kind, timestamp, body);
+        }
+    }
+
+    /// Whether anybody wants messages as they came.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.relay.is_some()
+    }
+
     /// The stream it feeds.
     pub fn stream(&self) -> &StreamId {
         &self.stream
@@ -158,6 +175,6 @@ impl Drop for Source {
 pub(crate) fn publication(stream: StreamId, permit: Permit, key: Option<KeyDigest>) -> (Publication, Source) {
     let (sender, receiver) = mpsc::channel(DELIVERIES);
     let disconnect = CancellationToken::new();
-    let publication = Publication { stream, deliveries: sender, disconnect: disconnect.clone() };
+    let publication = Publication { stream, deliveries: sender, disconnect: disconnect.clone(), relay: None };
     (publication, Source { deliveries: receiver, disconnect, gate: Gate::new(permit), key })
 }

@@ -14,6 +14,7 @@ mod doctor;
 mod downloads;
 mod faults;
 mod feeds;
+mod forward;
 mod garbage;
 mod harness;
 mod imports;

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 /// Hands out pauses.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     next: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, next: first.min(longest) }
     }
 
     /// The next pause: between half of its turn and all of it.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let turn = self.next;
         self.next = turn.saturating_mul(2).min(self.longest);
         let half = turn / 2;
@@ -25,7 +25,7 @@ impl Backoff {
     }
 
     /// It worked: the next pause is the first again.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.next = self.first.min(self.longest);
     }
 }

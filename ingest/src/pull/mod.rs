@@ -13,6 +13,8 @@ mod resolve;
 mod rtsp;
 mod source;
 
+pub(crate) use address::Allowed;
+pub(crate) use backoff::Backoff;
 pub use config::{PullConfig, ResolverConfig};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use hls::playlist;
@@ -31,7 +33,6 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::lifecycle::Ending;
 use crate::states::now;
-use backoff::Backoff;
 use outlet::Outlet;
 use source::Sources;
 

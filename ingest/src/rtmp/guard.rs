@@ -40,7 +40,7 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// What a peer must not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Violation {
+pub(crate) enum Violation {
     #[error("what was sent is not RTMP")]
     NotRtmp,
     #[error("what was sent is TLS; rtmps:// goes to rtmp.tls_listen")]
@@ -93,7 +93,7 @@ enum Expect {
 
 /// Follows the bytes that a peer sends.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     /// Bytes that the messages in progress may announce together.
     allowance: Arc<AtomicUsize>,
     announced: usize,
@@ -122,7 +122,7 @@ impl ChunkStream {
 
 impl Guard {
     /// The allowance may be raised later, once the peer is known.
-    pub(super) fn new(allowance: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(allowance: Arc<AtomicUsize>) -> Self {
         Self {
             allowance,
             announced: 0,
@@ -135,7 +135,7 @@ impl Guard {
     }
 
     /// Looks at the next bytes; after a violation nothing more may be let through.
-    pub(super) fn check(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
+    pub(crate) fn check(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
         while let Some((&first, rest)) = bytes.split_first() {
             match self.expect {
                 // Browsers, TLS clients and scanners are told apart by their first byte.

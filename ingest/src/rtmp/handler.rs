@@ -4,13 +4,14 @@ use crest_core::StreamId;
 use crest_core::codec::MediaEvent;
 use crest_core::crowd::Place;
 use crest_core::stream::SourceKind;
+use rtmp_rs::amf::AmfValue;
 use rtmp_rs::media::FlvTag;
 use rtmp_rs::media::flv::FlvTagType;
 use rtmp_rs::protocol::message::{ConnectParams, PlayParams, PublishParams};
 use rtmp_rs::server::handler::MediaDeliveryMode;
 use rtmp_rs::session::{SessionContext, StreamContext};
 use rtmp_rs::{AuthResult, RtmpHandler};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +24,7 @@ use tracing::instrument::WithSubscriber;
 
 use super::APPLICATION;
 use super::flv::{Chosen, Skip, TagKind, TagParser};
+use crate::forward::{self, AUDIO, DATA, VIDEO};
 use crate::publish::{Publication, Publishers};
 
 /// Bytes that a peer may announce before it is known: commands are a few hundred.
@@ -37,6 +39,8 @@ pub(super) struct Publishing {
     parser: TagParser,
     told: HashSet<Skip>,
     changes: Changes,
+    /// The timestamp of the latest tag.
+    latest: u32,
 }
 
 /// Changes of configuration, counted from the first one on and afresh after a while.
@@ -95,6 +99,7 @@ impl Handler {
                     parser,
                     told: HashSet::new(),
                     changes: Changes { since: Instant::now(), count: 0 },
+                    latest: 0,
                 });
                 self.place.busy(true);
                 self.allowance.store(self.max_frame.saturating_mul(3).max(STRANGER), Ordering::Relaxed);
@@ -120,6 +125,9 @@ impl Handler {
         let mut state = self.state.lock().await;
         let Some(publishing) = state.as_mut() else { return false };
         self.heard();
+        publishing.latest = tag.timestamp;
+        let message = if kind == TagKind::Audio { AUDIO } else { VIDEO };
+        publishing.publication.relay(message, tag.timestamp, &tag.data);
         let read = publishing.parser.read(kind, tag.timestamp, &tag.data);
         for (kind, track) in publishing.parser.passed_by() {
             tracing::info!(
@@ -182,6 +190,15 @@ impl RtmpHandler for Handler {
 
     async fn on_play(&self, _: &SessionContext, _: &PlayParams) -> AuthResult {
         AuthResult::Reject("this server takes streams and plays none".to_owned())
+    }
+
+    async fn on_metadata(&self, _: &StreamContext, metadata: &HashMap<String, AmfValue>) {
+        if let Some(publishing) = self.state.lock().await.as_ref()
+            && publishing.publication.is_relayed()
+        {
+            // The library says neither when it came nor how it was written.
+            publishing.publication.relay(DATA, publishing.latest, &forward::metadata(metadata));
+        }
     }
 
     async fn on_media_tag(&self, _: &StreamContext, tag: &FlvTag) -> bool {

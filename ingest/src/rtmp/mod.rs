@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::RtmpConfig;
 use crate::publish::{PublishServer, Publishers};
 use connection::Accepted;
+pub(crate) use guard::Guard;
 use tls::Tls;
 
 /// The application that publishers name: `rtmp://host/live`.

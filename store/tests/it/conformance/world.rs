@@ -162,6 +162,7 @@ pub fn stream_of(organization: &OrganizationId, id: &StreamId, created_at: WallT
         source_url: None,
         chat: None,
         forward: Vec::new(),
+        forwarded: Vec::new(),
         stream_key: format!("key_of_{id}"),
         state: StreamState::Created,
         state_reason: None,
