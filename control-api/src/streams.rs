@@ -66,6 +66,10 @@ pub struct Source {
     kind: SourceKind,
     /// The address it is pulled from, for `url`.
     url: Option<String>,
+    /// Which of its audio tracks is analysed and clipped, counted from 0; null takes the first, or the one that the
+    /// source itself prefers. With a track that the feed does not have it is without sound.
+    #[serde(default)]
+    audio_track: Option<u8>,
 }
 
 /// A stream.
@@ -143,7 +147,7 @@ fn view(api: &Shared, stream: &Stream, addresses: &Addresses) -> StreamView {
                 format!("{server}{separator}streamid={}", stream.stream_key)
             }),
         },
-        source: Source { kind: stream.source, url: stream.source_url.clone() },
+        source: Source { kind: stream.source, url: stream.source_url.clone(), audio_track: stream.audio_track },
         chat: stream.chat.as_ref().map(Chat::from),
         forward: forward::view(stream),
         dimension_set_id: None,
@@ -179,6 +183,12 @@ pub async fn create(
         ));
     }
     let source_url = source_url(&new.source)?;
+    if new.source.kind == SourceKind::Whip && new.source.audio_track.is_some() {
+        return Err(Problem::new(
+            Code::InvalidRequest,
+            "source.audio_track: WHIP carries one audio track, and there is none to choose; leave it out.",
+        ));
+    }
     let chat = new.chat.map(|chat| chat.source(api.youtube)).transpose()?;
     let forward = forward::targets(&api, new.source.kind, new.forward)?;
     if api.feeds.room() != Room::Ample {
@@ -201,6 +211,7 @@ pub async fn create(
         name,
         source: new.source.kind,
         source_url,
+        audio_track: new.source.audio_track,
         chat,
         forward,
         forwarded: Vec::new(),

@@ -133,6 +133,9 @@ pub struct Stream {
     pub source: SourceKind,
     /// The address it is pulled from, for `url`.
     pub source_url: Option<String>,
+    /// Which of its audio tracks is analysed and clipped, counted from 0; `None` takes the first, or the one that the
+    /// source itself prefers.
+    pub audio_track: Option<u8>,
     /// Where its chat is read, if anywhere but over the API.
     pub chat: Option<ChatSource>,
     /// Where it is relayed to as it arrives.

@@ -289,6 +289,7 @@ impl Admission {
             return refuse("this stream is ending");
         }
         tracing::info!(stream_id = %id, "a publisher is connected");
+        publication.audio_track = stream.audio_track;
         if stream.source == SourceKind::Rtmp {
             publication.relay = self.forwards.start(&stream);
         }

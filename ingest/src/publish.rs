@@ -78,6 +78,8 @@ pub struct Publication {
     stream: StreamId,
     deliveries: mpsc::Sender<Delivery>,
     disconnect: CancellationToken,
+    /// Which audio track to take, where the stream says so.
+    pub(crate) audio_track: Option<u8>,
     /// Where what it sends goes as it came, if anywhere.
     pub(crate) relay: Option<Relay>,
 }
@@ -94,6 +96,11 @@ impl Publication {
     /// Whether anybody wants messages as they came.
     pub(crate) fn is_relayed(&self) -> bool {
         self.relay.is_some()
+    }
+
+    /// Which audio track is taken, counted from 0; `None` takes the first.
+    pub fn audio_track(&self) -> Option<u8> {
+        self.audio_track
     }
 
     /// The stream it feeds.
@@ -175,6 +182,7 @@ impl Drop for Source {
 pub(crate) fn publication(stream: StreamId, permit: Permit, key: Option<KeyDigest>) -> (Publication, Source) {
     let (sender, receiver) = mpsc::channel(DELIVERIES);
     let disconnect = CancellationToken::new();
-    let publication = Publication { stream, deliveries: sender, disconnect: disconnect.clone(), relay: None };
+    let publication =
+        Publication { stream, deliveries: sender, disconnect: disconnect.clone(), audio_track: None, relay: None };
     (publication, Source { deliveries: receiver, disconnect, gate: Gate::new(permit), key })
 }

@@ -19,7 +19,7 @@ async fn a_stream_says_where_to_publish_to() {
     assert_eq!(created.header("location"), format!("/v1/streams/{id}"));
     assert_eq!(stream["name"], "finals");
     assert_eq!(stream["state"], "created");
-    assert_eq!(stream["source"], json!({"kind": "rtmp", "url": null}));
+    assert_eq!(stream["source"], json!({"kind": "rtmp", "url": null, "audio_track": null}));
     assert_eq!(stream["url"], format!("https://crest.test/v1/streams/{id}"));
     let ingest = &stream["ingest"];
     assert_eq!(ingest["rtmp_url"], "rtmp://crest.test:1935/live");
@@ -230,5 +230,27 @@ async fn a_stream_is_relayed_to_rtmp_servers_and_their_keys_are_not_shown() {
         let detail = create(kind, one.clone()).await.refused(422, "invalid_request");
         assert!(detail.contains("over RTMP"), "{detail}");
         assert_eq!(create(kind, json!([])).await.status, 201);
+    }
+}
+
+#[tokio::test]
+async fn an_audio_track_is_chosen_where_there_may_be_several() {
+    let world = World::new();
+    let create = async |kind: &str, track: Value| {
+        let url = if kind == "url" { json!("https://a.test/live.m3u8") } else { Value::Null };
+        let new = json!({"name": "a", "source": {"kind": kind, "url": url, "audio_track": track}});
+        world.post("/v1/streams", ALICE, new).await
+    };
+    for kind in ["rtmp", "srt", "url"] {
+        for track in [json!(0), json!(7), Value::Null] {
+            let made = create(kind, track.clone()).await;
+            assert_eq!((made.status.as_u16(), &made.json()["source"]["audio_track"]), (201, &track), "{kind}");
+        }
+    }
+    let detail = create("whip", json!(1)).await.refused(422, "invalid_request");
+    assert!(detail.starts_with("source.audio_track: "), "{detail}");
+    for wrong in [json!(-1), json!(256), json!("first")] {
+        let detail = create("rtmp", wrong).await.refused(422, "invalid_body");
+        assert!(detail.contains("audio_track"), "{detail}");
     }
 }

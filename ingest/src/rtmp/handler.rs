@@ -93,7 +93,8 @@ impl Handler {
                         () = unwanted.cancelled() => {}
                     }
                 });
-                let parser = TagParser::new(self.max_frame, Chosen::default());
+                let chosen = Chosen { audio: publication.audio_track().unwrap_or_default(), ..Chosen::default() };
+                let parser = TagParser::new(self.max_frame, chosen);
                 *state = Some(Publishing {
                     publication,
                     parser,

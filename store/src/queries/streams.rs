@@ -39,6 +39,7 @@ fn stream(row: &DbRow) -> Outcome<Stream> {
         name: get(row, "name")?,
         source: get_named(row, "source", parse_source)?,
         source_url: get(row, "source_url")?,
+        audio_track: get::<Option<i64>>(row, "audio_track")?.and_then(|track| u8::try_from(track).ok()),
         chat: get_json(row, "chat")?,
         forward: get_json(row, "forward")?.unwrap_or_default(),
         forwarded: get_json(row, "forwarded")?.unwrap_or_default(),
@@ -104,8 +105,8 @@ impl Streams for DbStore {
         let done = change!(self, "create_stream", Whose::Of(&stream.organization_id), |tx| {
             sqlx::query(
                 "INSERT INTO streams (id, organization_id, name, source, source_url, chat, forward, stream_key, \
-                 stream_key_sha256, state, state_reason, session, instance, created_at, updated_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+                 stream_key_sha256, state, state_reason, session, instance, created_at, updated_at, audio_track) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
             )
             .bind(stream.id.as_str())
             .bind(stream.organization_id.as_str())
@@ -122,6 +123,7 @@ impl Streams for DbStore {
             .bind(stream.instance.as_ref().map(InstanceId::as_str))
             .bind(stream.created_at.0)
             .bind(stream.updated_at.0)
+            .bind(stream.audio_track.map(i64::from))
             .execute(&mut **tx)
             .await?;
             Ok(())

@@ -35,7 +35,7 @@ pub(super) async fn run(
     reached: &mut Reached,
     until: Option<Instant>,
 ) -> Result<String, Trouble> {
-    let mut tracks = begin(sources, url, reached).await?;
+    let mut tracks = begin(sources, url, outlet.audio_track(), reached).await?;
     if tracks.iter().all(Track::is_recorded) {
         outlet.recorded();
     }
@@ -46,16 +46,23 @@ pub(super) async fn run(
 }
 
 /// The tracks of what the address lists: one, or picture and sound apart.
-async fn begin<'a>(sources: &'a Sources, url: &Url, reached: &Reached) -> Result<Vec<Track<'a>>, Trouble> {
+async fn begin<'a>(
+    sources: &'a Sources,
+    url: &Url,
+    audio: Option<u8>,
+    reached: &Reached,
+) -> Result<Vec<Track<'a>>, Trouble> {
     let height = sources.config.max_height;
     let (at, text) = sources.http.playlist(url).await?;
-    let master = match playlist::parse(&text, &at, height).map_err(Trouble::Final)? {
-        Listing::Media(media) => return Ok(vec![Track::new(sources, at, media, reached.main)]),
+    let master = match playlist::parse(&text, &at, height, audio).map_err(Trouble::Final)? {
+        Listing::Media(media) => return Ok(vec![Track::new(sources, at, media, audio, reached.main)]),
         Listing::Master(master) => master,
     };
-    let mut tracks = vec![Track::new(sources, master.main.clone(), media(sources, &master.main).await?, reached.main)];
+    let main = media(sources, &master.main).await?;
+    let mut tracks = vec![Track::new(sources, master.main, main, master.within, reached.main)];
     if let Some(audio) = master.audio {
-        tracks.push(Track::new(sources, audio.clone(), media(sources, &audio).await?, reached.audio));
+        let apart = media(sources, &audio).await?;
+        tracks.push(Track::new(sources, audio, apart, None, reached.audio));
     }
     Ok(tracks)
 }
@@ -63,7 +70,7 @@ async fn begin<'a>(sources: &'a Sources, url: &Url, reached: &Reached) -> Result
 /// A playlist that must name media: variants do not have variants.
 async fn media(sources: &Sources, url: &Url) -> Result<Media, Trouble> {
     let (at, text) = sources.http.playlist(url).await?;
-    match playlist::parse(&text, &at, sources.config.max_height).map_err(Trouble::Passing)? {
+    match playlist::parse(&text, &at, sources.config.max_height, None).map_err(Trouble::Passing)? {
         Listing::Media(media) => Ok(media),
         Listing::Master(_) => Err(Trouble::Final("the playlist names playlists that name playlists".to_owned())),
     }

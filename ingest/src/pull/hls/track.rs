@@ -71,6 +71,8 @@ pub(super) struct Track<'a> {
     in_ad: bool,
     open: Option<Open>,
     demuxer: Option<Demuxer>,
+    /// Which audio track of the pieces is taken.
+    audio: Option<u8>,
     map: Option<(Url, Option<Range>)>,
     discontinuities: u64,
     head: Option<At>,
@@ -86,7 +88,7 @@ struct Open {
 impl<'a> Track<'a> {
     /// Begins where an earlier pull broke off, where that is still listed; else near the end of what is live,
     /// and at the beginning of a recording.
-    pub(super) fn new(sources: &'a Sources, url: Url, media: Media, reached: Option<u64>) -> Self {
+    pub(super) fn new(sources: &'a Sources, url: Url, media: Media, audio: Option<u8>, reached: Option<u64>) -> Self {
         let (first, last) = (media.pieces.first().map(|p| p.sequence), media.pieces.last().map(|p| p.sequence));
         let goes_on = reached.filter(|next| first <= Some(*next) && last.is_some_and(|last| *next <= last + 1));
         let start = goes_on.or_else(|| {
@@ -110,6 +112,7 @@ impl<'a> Track<'a> {
             in_ad: false,
             open: None,
             demuxer: None,
+            audio,
             map: None,
             discontinuities: 0,
             head: None,
@@ -207,7 +210,7 @@ impl<'a> Track<'a> {
         if self.demuxer.is_none()
             && let Some((url, range)) = self.map.clone()
         {
-            let mut demuxer = demuxer(Container::FragmentedMp4)?;
+            let mut demuxer = demuxer(Container::FragmentedMp4, self.audio)?;
             let mut body = self.opened(&url, range).await?;
             while let Some(chunk) = body.next().await? {
                 demuxer.push(chunk).map_err(|error| Trouble::Passing(error.message))?;
@@ -255,7 +258,7 @@ impl<'a> Track<'a> {
                     self.open = None;
                     return self.lose(Trouble::Passing("a segment is no media that is read".to_owned()));
                 };
-                self.demuxer.insert(demuxer(container)?)
+                self.demuxer.insert(demuxer(container, self.audio)?)
             }
         };
         match demuxer.push(chunk) {
@@ -299,7 +302,7 @@ impl<'a> Track<'a> {
         tokio::time::sleep_until(self.reload).await;
         let read = async {
             let (at, text) = self.sources.http.playlist(&self.url).await?;
-            match parse(&text, &at, self.sources.config.max_height) {
+            match parse(&text, &at, self.sources.config.max_height, None) {
                 Ok(Listing::Media(media)) => Ok(media),
                 Ok(Listing::Master(_)) => Err(Trouble::Passing("the playlist names no media any more".to_owned())),
                 Err(reason) => Err(Trouble::Passing(reason)),
@@ -349,8 +352,10 @@ impl<'a> Track<'a> {
     }
 }
 
-fn demuxer(container: Container) -> Result<Demuxer, Trouble> {
-    Demuxer::new(container).map_err(|error| Trouble::Final(error.message))
+fn demuxer(container: Container, audio: Option<u8>) -> Result<Demuxer, Trouble> {
+    let mut demuxer = Demuxer::new(container).map_err(|error| Trouble::Final(error.message))?;
+    demuxer.choose_audio(audio);
+    Ok(demuxer)
 }
 
 /// What a segment without an initialisation of its own is, by its first bytes.

@@ -159,6 +159,7 @@ pub fn stream(id: &str, source: SourceKind, state: StreamState) -> Stream {
         name: id.to_owned(),
         source,
         source_url: None,
+        audio_track: None,
         chat: None,
         forward: Vec::new(),
         forwarded: Vec::new(),

@@ -201,6 +201,7 @@ async fn how_servers_are_doing_is_noted_beside_a_stream() {
     let mut stream = stream_of(&world.organization, &StreamId::from_raw("str_relayed"), NOW);
     let target = |url: &str| ForwardTarget { url: url.to_owned(), stream_key: Some("a key".to_owned()) };
     stream.forward = vec![target("rtmp://a.test/app"), target("rtmps://b.test/app")];
+    stream.audio_track = Some(3);
     world.store.create_stream(&stream).await.unwrap();
     let read = async || world.store.stream(&world.organization, &stream.id).await.unwrap().unwrap();
     assert_eq!(read().await, stream);

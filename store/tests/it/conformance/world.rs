@@ -160,6 +160,7 @@ pub fn stream_of(organization: &OrganizationId, id: &StreamId, created_at: WallT
         name: format!("the stream {id}"),
         source: SourceKind::Rtmp,
         source_url: None,
+        audio_track: None,
         chat: None,
         forward: Vec::new(),
         forwarded: Vec::new(),
