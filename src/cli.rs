@@ -53,6 +53,9 @@ pub enum Command {
         /// A dimension set as JSON
         #[arg(long)]
         dimensions: Option<PathBuf>,
+        /// Which audio track of the file is analysed and clipped, counted from 0
+        #[arg(long)]
+        audio_track: Option<u8>,
     },
     /// Precision, recall, F1 and average precision of highlights against labelled windows
     Eval {

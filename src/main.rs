@@ -48,8 +48,8 @@ fn run(command: Command) -> anyhow::Result<bool> {
             runtime.shutdown_background();
             served.map(|()| true)
         }
-        Command::Process { input, out, chat, dimensions } => {
-            let request = process::Request { input, out, chat, dimensions };
+        Command::Process { input, out, chat, dimensions, audio_track } => {
+            let request = process::Request { input, out, chat, dimensions, audio_track };
             process::run(&request).map(|()| true)
         }
         Command::Demo { seed, bus, config, out } => {

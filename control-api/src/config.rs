@@ -16,6 +16,8 @@ pub struct ApiConfig {
     pub max_chat_text_bytes: usize,
     /// Largest page of a list; a page without `limit` holds 50, or this if it is less.
     pub max_page: u32,
+    /// Servers that one stream may be relayed to.
+    pub max_forward_targets: usize,
     /// Webhook endpoints of one organization.
     pub max_webhooks: u32,
     /// Streams of one organization that are pulled and not over.
@@ -50,6 +52,7 @@ impl Default for ApiConfig {
             max_chat_messages: 1000,
             max_chat_text_bytes: 2000,
             max_page: 200,
+            max_forward_targets: 4,
             max_webhooks: 200,
             max_pulled_streams: 200,
             max_event_streams: 256,

@@ -18,6 +18,7 @@ mod event_types;
 mod events;
 mod extract;
 mod files;
+mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -37,6 +37,8 @@ named! {
         use StreamState::{Created, Ended, Failed, Interrupted, Live};
         [Created, Live, Interrupted, Ended, Failed].map(StreamState::name)
     };
+    /// States of servers that a stream is relayed to.
+    ForwardStateName "ForwardState" ["idle", "connecting", "live", "waiting"];
     /// States of highlights.
     HighlightStateName "HighlightState" {
         use HighlightState::{Deleted, Failed, Final, Provisional, Ready};

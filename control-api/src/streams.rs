@@ -21,6 +21,7 @@ use crate::chat_source::Chat;
 use crate::clock::now;
 use crate::codes::Code;
 use crate::extract::{Body, Params};
+use crate::forward::{self, ForwardView, NewForward};
 use crate::names;
 use crate::openapi::tag;
 use crate::owned::OwnStream;
@@ -51,9 +52,8 @@ pub struct NewStream {
     dimension_set_id: Option<Value>,
     /// The chat that crest follows by itself while the stream is live; without it, chat is sent to `/chat`.
     chat: Option<Chat>,
-    /// Not available in this version: null, or left out.
-    #[schema(value_type = Option<Object>)]
-    forward: Option<Value>,
+    /// Servers that the feed is relayed to as it comes, one or several; only for `rtmp`.
+    forward: Option<NewForward>,
 }
 
 /// How a stream arrives.
@@ -66,6 +66,10 @@ pub struct Source {
     kind: SourceKind,
     /// The address it is pulled from, for `url`.
     url: Option<String>,
+    /// Which of its audio tracks is analysed and clipped, counted from 0; null takes the first, or the one that the
+    /// source itself prefers. With a track that the feed does not have it is without sound.
+    #[serde(default)]
+    audio_track: Option<u8>,
 }
 
 /// A stream.
@@ -88,6 +92,8 @@ pub struct StreamView {
     source: Source,
     /// The chat that is followed, if any.
     chat: Option<Chat>,
+    /// Servers that it is relayed to, and how they are doing.
+    forward: Vec<ForwardView>,
     /// The dimension set it names.
     dimension_set_id: Option<String>,
     /// RFC 3339 UTC.
@@ -141,8 +147,9 @@ fn view(api: &Shared, stream: &Stream, addresses: &Addresses) -> StreamView {
                 format!("{server}{separator}streamid={}", stream.stream_key)
             }),
         },
-        source: Source { kind: stream.source, url: stream.source_url.clone() },
+        source: Source { kind: stream.source, url: stream.source_url.clone(), audio_track: stream.audio_track },
         chat: stream.chat.as_ref().map(Chat::from),
+        forward: forward::view(stream),
         dimension_set_id: None,
         created_at: stream.created_at.rfc3339(),
         updated_at: stream.updated_at.rfc3339(),
@@ -169,7 +176,7 @@ pub async fn create(
     Body(new): Body<NewStream>,
 ) -> Result<impl IntoResponse, Problem> {
     let name = name_problem("name", &new.name)?;
-    let later = [("dimension_set_id", &new.dimension_set_id), ("forward", &new.forward)];
+    let later = [("dimension_set_id", &new.dimension_set_id)];
     if let Some((field, _)) = later.iter().find(|(_, value)| value.is_some()) {
         return Err(Problem::new(
             Code::NotSupportedYet,
@@ -177,7 +184,14 @@ pub async fn create(
         ));
     }
     let source_url = source_url(&new.source)?;
+    if new.source.kind == SourceKind::Whip && new.source.audio_track.is_some() {
+        return Err(Problem::new(
+            Code::InvalidRequest,
+            "source.audio_track: WHIP carries one audio track, and there is none to choose; leave it out.",
+        ));
+    }
     let chat = new.chat.map(|chat| chat.source(api.youtube)).transpose()?;
+    let forward = forward::targets(&api, new.source.kind, new.forward)?;
     if api.feeds.room() != Room::Ample {
         return Err(Problem::new(
             Code::StorageFull,
@@ -205,8 +219,10 @@ pub async fn create(
         name,
         source: new.source.kind,
         source_url,
+        audio_track: new.source.audio_track,
         chat,
-        forward: Vec::new(),
+        forward,
+        forwarded: Vec::new(),
         stream_key: secret::stream_key()?,
         state: StreamState::Created,
         state_reason: None,

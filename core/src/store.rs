@@ -16,7 +16,7 @@ use crate::id::{EndpointId, EventId, HighlightId, JobId, OrganizationId, StreamI
 use crate::instance::{Instance, InstanceId};
 use crate::job::{Job, JobKind};
 use crate::segment::Fragment;
-use crate::stream::{SessionRow, Stream, StreamState};
+use crate::stream::{ForwardStatus, SessionRow, Stream, StreamState};
 use crate::time::{MediaTime, Session, WallTime};
 use crate::trace::Trace;
 use crate::webhook::{AttemptOutcome, Delivery, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
@@ -88,6 +88,8 @@ pub trait Streams: Send + Sync {
     /// Says why a stream that is not live is not, without a step: it waits for a source that cannot be had.
     /// Changes nothing where the stream is live or over.
     async fn explain_stream(&self, id: &StreamId, reason: &str, now: WallTime) -> Result<()>;
+    /// Notes how the servers are doing that a stream is relayed to; an earlier note goes.
+    async fn note_forwards(&self, id: &StreamId, statuses: &[ForwardStatus]) -> Result<()>;
     /// Moves a stream to `to` if that is legal, keeps the step in its history, and commits `events`
     /// with it. `false`, and nothing changed, where the stream is there already. With a `session`, only
     /// while that is the stream's latest: later on somebody else feeds it, and the step is a conflict.

@@ -1,6 +1,7 @@
 //! A stream: one connected or connectable feed of a tenant, and the states it goes through.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 use crate::chat::ChatSource;
 use crate::id::{OrganizationId, StreamId};
@@ -69,7 +70,7 @@ pub enum SourceKind {
 }
 
 /// A server that a pushed feed is relayed to, bit for bit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForwardTarget {
     /// Server and application: `rtmp://live.example/app`, or `rtmps://`.
@@ -77,6 +78,46 @@ pub struct ForwardTarget {
     /// The stream key there, where the address does not end with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_key: Option<String>,
+}
+
+impl ForwardTarget {
+    /// The address as it may be shown and logged: `…` stands for the key, and for a query, which may be one.
+    pub fn shown(&self) -> String {
+        let address = self.url.split_once('?').map_or(self.url.as_str(), |(address, _)| address);
+        format!("{}/…", address.trim_end_matches('/'))
+    }
+}
+
+/// Without the key: whoever writes a stream to the log writes this.
+impl fmt::Debug for ForwardTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwardTarget").field("url", &self.shown()).finish_non_exhaustive()
+    }
+}
+
+/// How a server is doing that a stream is relayed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardState {
+    /// Nobody publishes, so there is nothing to relay.
+    Idle,
+    /// It is connected to for the first time since the publisher came.
+    Connecting,
+    /// It takes the feed.
+    Live,
+    /// It failed, and is tried again and again.
+    Waiting,
+}
+
+/// How a server is doing, why, and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardStatus {
+    /// How it is doing.
+    pub state: ForwardState,
+    /// What went wrong last, where something did; without secrets.
+    pub reason: Option<String>,
+    /// Since when it is in this state.
+    pub since: WallTime,
 }
 
 /// A stream as the store keeps it.
@@ -92,10 +133,16 @@ pub struct Stream {
     pub source: SourceKind,
     /// The address it is pulled from, for `url`.
     pub source_url: Option<String>,
+    /// Which of its audio tracks is analysed and clipped, counted from 0; `None` takes the first, or the one that the
+    /// source itself prefers.
+    pub audio_track: Option<u8>,
     /// Where its chat is read, if anywhere but over the API.
     pub chat: Option<ChatSource>,
     /// Where it is relayed to as it arrives.
     pub forward: Vec<ForwardTarget>,
+    /// How the servers of `forward` are doing, in their order, as whoever feeds the stream noted it last; empty
+    /// where nobody does. It means something while the stream is live: a process that died noted nothing.
+    pub forwarded: Vec<ForwardStatus>,
     /// The secret that a publisher must present.
     pub stream_key: String,
     /// Where it is in its life.
@@ -139,7 +186,17 @@ impl SessionRow {
 
 #[cfg(test)]
 mod tests {
+    use super::ForwardTarget;
     use super::StreamState::*;
+
+    #[test]
+    fn a_target_shows_neither_its_key_nor_its_query() {
+        let shown = |url: &str| ForwardTarget { url: url.to_owned(), stream_key: Some("a_key".to_owned()) }.shown();
+        assert_eq!(shown("rtmp://live.test/app"), "rtmp://live.test/app/…");
+        assert_eq!(shown("rtmps://live.test:443/app/?auth=a/b"), "rtmps://live.test:443/app/…");
+        let target = ForwardTarget { url: "rtmp://live.test/app?a_token".to_owned(), stream_key: None };
+        assert!(!format!("{target:?}").contains("a_token"));
+    }
 
     #[test]
     fn a_stream_that_is_over_stays_over() {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
+use crate::forward::Forwards;
 use crate::lifecycle::{Command, Ending, Life, Shared};
 use crate::limits::{Excess, Permit};
 use crate::publish::{Grounds, Publication, Publishers, Refusal, publication};
@@ -32,14 +33,16 @@ pub(crate) struct Admission {
     registry: Arc<Registry>,
     /// Streams that were asked to be stopped.
     asked: Arc<Recent>,
+    forwards: Forwards,
     tasks: TaskTracker,
     /// The operator's organization, once it is known: it stays the same.
     operator: OnceCell<OrganizationId>,
 }
 
 impl Admission {
-    pub(crate) fn new(shared: Arc<Shared>, tasks: TaskTracker) -> Self {
-        Self { shared, registry: Arc::default(), asked: Arc::new(Recent::new(ASKED)), tasks, operator: OnceCell::new() }
+    pub(crate) fn new(shared: Arc<Shared>, forwards: Forwards, tasks: TaskTracker) -> Self {
+        let (registry, asked, operator) = (Arc::default(), Arc::new(Recent::new(ASKED)), OnceCell::new());
+        Self { shared, registry, asked, forwards, tasks, operator }
     }
 
     /// Takes over what an earlier process of this data directory left: its live streams are interrupted,
@@ -274,18 +277,22 @@ impl Admission {
                 return refuse(&excess.reason);
             }
         };
-        let inbox = self.task(stream).await.map_err(unavailable)?;
+        let inbox = self.task(stream.clone()).await.map_err(unavailable)?;
         match self.registry.claim(&id) {
             Claim::Granted => {}
             Claim::Fed => return refuse("this stream is being fed already; stop the other publisher first"),
             Claim::Closing => return refuse("this stream is ending; try again, or create a new one"),
         }
-        let (publication, source) = publication(id.clone(), permit, key);
+        let (mut publication, source) = publication(id.clone(), permit, key);
         if inbox.try_send(Command::Publish(Box::new(source))).is_err() {
             self.registry.departed(&id);
             return refuse("this stream is ending");
         }
         tracing::info!(stream_id = %id, "a publisher is connected");
+        publication.audio_track = stream.audio_track;
+        if stream.source == SourceKind::Rtmp {
+            publication.relay = self.forwards.start(&stream);
+        }
         Ok(publication)
     }
 }

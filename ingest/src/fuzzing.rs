@@ -76,7 +76,7 @@ pub fn tags(mut data: &[u8]) {
 /// A playlist: what is made of it names addresses that can be asked for, and pieces in order.
 pub fn playlist(data: &[u8]) {
     let Ok(base) = reqwest::Url::parse("https://live.example/path/index.m3u8") else { return };
-    let Ok(Listing::Media(media)) = playlist::parse(data, &base, 1080) else { return };
+    let Ok(Listing::Media(media)) = playlist::parse(data, &base, 1080, None) else { return };
     assert!(media.target <= Duration::from_secs(3600), "a playlist that is looked at once in {:?}", media.target);
     for pair in media.pieces.windows(2) {
         if let [one, next] = pair {

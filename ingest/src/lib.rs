@@ -8,6 +8,7 @@ mod config;
 mod dial;
 mod eventsub;
 mod feed;
+mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -37,6 +38,7 @@ pub mod whip;
 pub use chat::{ChatConfig, TwitchConfig, YoutubeConfig};
 pub use config::{IngestConfig, Passphrase, RetentionConfig, RtmpConfig, SrtConfig, WebRtcConfig};
 pub use eventsub::TwitchApiConfig;
+pub use forward::ForwardConfig;
 pub use limits::LimitsConfig;
 pub use pull::{PullConfig, ResolverConfig};
 pub use sampler::Sampler;
@@ -63,6 +65,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::chat::Chats;
 use crate::eventsub::EventSub;
+use crate::forward::Forwards;
 use crate::lifecycle::{AGAIN, Shared};
 use crate::limits::Ledger;
 use crate::publish::{PublishServer, Publishers};
@@ -118,6 +121,8 @@ pub struct IngestParts {
     pub http_url: String,
     /// What feeds may take.
     pub limits: LimitsConfig,
+    /// How feeds are relayed.
+    pub forward: ForwardConfig,
     /// How long stored media is kept.
     pub retention: RetentionConfig,
     /// Media kept around a highlight whose clip is not cut yet, beside what retention keeps anyway: the
@@ -197,7 +202,9 @@ impl Ingest {
         let whip_url = whip.url(&parts.http_url);
         let addresses =
             Addresses { rtmp: Some(rtmp.url()), rtmps: rtmp.secure_url(), srt: Some(srt.url()), whip: Some(whip_url) };
-        let admission = Arc::new(Admission::new(shared, tasks.clone()));
+        let store = Arc::clone(&shared.store);
+        let forwards = Forwards::new(parts.forward, &parts.pull, store, tasks.clone(), shutdown.clone())?;
+        let admission = Arc::new(Admission::new(shared, forwards, tasks.clone()));
         while let Err(error) = admission.recover().await {
             pause(error, patient).await?;
         }

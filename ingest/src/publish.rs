@@ -3,6 +3,7 @@
 //! touching anything else.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use crest_core::codec::MediaEvent;
 use crest_core::key::KeyDigest;
 use crest_core::stream::SourceKind;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::forward::Relay;
 use crate::lifecycle::Ending;
 use crate::limits::{Gate, Permit};
 
@@ -79,9 +81,26 @@ pub struct Publication {
     stream: StreamId,
     deliveries: mpsc::Sender<Delivery>,
     disconnect: CancellationToken,
+    /// Which audio track to take, where the stream says so.
+    pub(crate) audio_track: Option<u8>,
+    /// Where what it sends goes as it came, if anywhere.
+    pub(crate) relay: Option<Relay>,
 }
 
 impl Publication {
+    /// Hands over a message as an RTMP publisher sent it, for servers that the stream is relayed to: the type of the
+    /// message, the publisher's timestamp in milliseconds, the FLV tag body. Never waits.
+    pub(crate) fn relay(&self, kind: u8, timestamp: u32, body: &Bytes) {
+        if let Some(relay) = &self.relay {
+            relay.send(kind, timestamp, body);
+        }
+    }
+
+    /// Which audio track is taken, counted from 0; `None` takes the first.
+    pub fn audio_track(&self) -> Option<u8> {
+        self.audio_track
+    }
+
     /// The stream it feeds.
     pub fn stream(&self) -> &StreamId {
         &self.stream
@@ -168,6 +187,7 @@ impl Drop for Source {
 pub(crate) fn publication(stream: StreamId, permit: Permit, key: Option<KeyDigest>) -> (Publication, Source) {
     let (sender, receiver) = mpsc::channel(DELIVERIES);
     let disconnect = CancellationToken::new();
-    let publication = Publication { stream, deliveries: sender, disconnect: disconnect.clone() };
+    let publication =
+        Publication { stream, deliveries: sender, disconnect: disconnect.clone(), audio_track: None, relay: None };
     (publication, Source { deliveries: receiver, disconnect, gate: Gate::new(permit), key })
 }

@@ -28,6 +28,8 @@ pub struct Config {
     pub limits: crest_ingest::LimitsConfig,
     /// Feeds that are pulled.
     pub pull: crest_ingest::PullConfig,
+    /// Feeds that are relayed.
+    pub forward: crest_ingest::ForwardConfig,
     /// Feeds.
     pub ingest: crest_ingest::IngestConfig,
     /// Twitch's API, which tells when channels go live.

@@ -32,14 +32,14 @@ pub(super) struct MediaRun {
 }
 
 impl MediaRun {
-    pub(super) fn open(input: &str, out: &Path) -> anyhow::Result<Self> {
+    pub(super) fn open(input: &str, audio: Option<u8>, out: &Path) -> anyhow::Result<Self> {
         crest_media::init()?;
         let same = |file: &PathBuf| file.canonicalize().ok() == Path::new(input).canonicalize().ok();
         if made_before(out).iter().any(same) {
             let message = format!("{input} is a clip of an earlier run into {}; choose another --out", out.display());
             return Err(Usage(message).into());
         }
-        let reader = FileReader::open(input)?;
+        let reader = FileReader::open_with(input, audio)?;
         let work = out.join(".segments");
         if work.exists() {
             std::fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;

@@ -31,6 +31,8 @@ pub struct Request {
     pub chat: Option<PathBuf>,
     /// A dimension set as JSON.
     pub dimensions: Option<PathBuf>,
+    /// Which audio track of the file is read, counted from 0.
+    pub audio_track: Option<u8>,
 }
 
 /// Runs the request and writes the results.
@@ -46,7 +48,7 @@ pub fn run(request: &Request) -> anyhow::Result<()> {
 
     let mut run = match &request.input {
         Some(input) => {
-            let mut run = MediaRun::open(input, &request.out)?;
+            let mut run = MediaRun::open(input, request.audio_track, &request.out)?;
             let bar = bar(run.duration());
             run.read(&mut pipeline, &bar)?;
             bar.finish_and_clear();

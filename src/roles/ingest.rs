@@ -32,6 +32,7 @@ pub async fn start(parts: &Parts, reserve: Reserve) -> anyhow::Result<Ingest> {
         webrtc: config.webrtc.clone(),
         http_url: parts.http_url.clone(),
         limits: config.limits.clone(),
+        forward: config.forward.clone(),
         retention: config.retention.clone(),
         clip_margin: config.clips.before.max(config.clips.after),
         reserve,

@@ -17,6 +17,7 @@ mod downloads;
 mod eventsub;
 mod faults;
 mod feeds;
+mod forward;
 mod garbage;
 mod harness;
 mod imports;

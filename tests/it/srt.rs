@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
 
-use crate::harness::{run, succeed, wait_for};
+use crate::harness::{probe, run, succeed, wait_for};
 use crate::publisher::Publisher;
 use crate::receiver::Receiver;
 use crate::server::{Api, Server};
@@ -27,9 +27,13 @@ struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     async fn set(server: &'a Server) -> Result<Self> {
+        Self::of(server, json!({ "kind": "srt" })).await
+    }
+
+    async fn of(server: &'a Server, source: Value) -> Result<Self> {
         let api = server.tenant().await?;
         let receiver = Receiver::register(&api).await?;
-        let made = api.post("/v1/streams", json!({ "name": "a feed", "source": { "kind": "srt" } })).await?;
+        let made = api.post("/v1/streams", json!({ "name": "a feed", "source": source })).await?;
         let text = |value: &Value| value.as_str().map(str::to_owned).with_context(|| format!("incomplete: {made}"));
         ensure!(made["ingest"]["rtmp_url"] == Value::Null, "{made}");
         let (stream, key) = (text(&made["id"])?, text(&made["ingest"]["stream_key"])?);
@@ -95,6 +99,33 @@ fn ffmpeg(to: &[&str]) -> Result<Publisher> {
     command.args(["-re", "-f", "lavfi", "-i", "sine=440:r=48000", "-c:v", "libx264", "-preset", "ultrafast"]);
     command.args(["-tune", "zerolatency", "-g", "25", "-c:a", "aac"]).args(to);
     Publisher::start(command)
+}
+
+#[test]
+fn of_two_audio_tracks_the_chosen_one_is_stored() -> Result<()> {
+    run(async {
+        for (source, rate) in
+            [(json!({ "kind": "srt", "audio_track": 1 }), "32000"), (json!({ "kind": "srt" }), "48000")]
+        {
+            let stage = Stage::of(Server::shared().await?, source).await?;
+            // Silence, and then a tone.
+            let second = ["-re", "-f", "lavfi", "-i", "sine=1000:r=32000", "-map", "0", "-map", "1", "-map", "2"];
+            let mut command = Command::new("ffmpeg");
+            command.args(["-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=s=160x120:r=25"]);
+            command.args(["-re", "-f", "lavfi", "-i", "anullsrc=r=48000:cl=mono"]).args(second);
+            command.args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25"]);
+            command.args(["-c:a", "aac", "-f", "mpegts", &stage.url]);
+            let _publisher = Publisher::start(command)?;
+            stage.is("stream.started", 1).await?;
+            stage.stored(1, 50).await?;
+            let of_it = |path: &PathBuf| path.components().any(|part| part.as_os_str() == stage.stream.as_str());
+            let mut segments = files(&stage.server.data.join("media")).into_iter().filter(of_it);
+            let segment = segments.find(|path| path.extension().is_some_and(|e| e == "mp4")).context("no segment")?;
+            assert_eq!(probe(&segment, "a", "stream=sample_rate").await?, rate);
+            stage.stop().await?;
+        }
+        Ok(())
+    })
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crest_core::objects::{Method, Objects};
 use crest_core::segment::Fragment;
 use crest_core::space::Room;
 use crest_core::store::*;
-use crest_core::stream::{SessionRow, SourceKind, Stream, StreamState};
+use crest_core::stream::{ForwardStatus, SessionRow, SourceKind, Stream, StreamState};
 use crest_core::topic::Topic;
 use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
 use crest_core::{
@@ -124,6 +124,9 @@ impl Streams for MemoryStore {
         Ok(Some(stream.clone()))
     }
     async fn explain_stream(&self, _: &StreamId, _: &str, _: WallTime) -> Result<()> {
+        unused()
+    }
+    async fn note_forwards(&self, _: &StreamId, _: &[ForwardStatus]) -> Result<()> {
         unused()
     }
     async fn transition_stream(

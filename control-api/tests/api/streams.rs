@@ -3,6 +3,7 @@
 use crest_control_api::ApiConfig;
 use crest_core::WallTime;
 use crest_core::space::Room;
+use crest_core::stream::{ForwardState, ForwardStatus, StreamState};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 
@@ -19,7 +20,7 @@ async fn a_stream_says_where_to_publish_to() {
     assert_eq!(created.header("location"), format!("/v1/streams/{id}"));
     assert_eq!(stream["name"], "finals");
     assert_eq!(stream["state"], "created");
-    assert_eq!(stream["source"], json!({"kind": "rtmp", "url": null}));
+    assert_eq!(stream["source"], json!({"kind": "rtmp", "url": null, "audio_track": null}));
     assert_eq!(stream["url"], format!("https://crest.test/v1/streams/{id}"));
     let ingest = &stream["ingest"];
     assert_eq!(ingest["rtmp_url"], "rtmp://crest.test:1935/live");
@@ -39,7 +40,7 @@ async fn what_this_version_cannot_do_is_refused_by_name() {
         let detail = world.post("/v1/streams", ALICE, body).await.refused(422, "invalid_request");
         assert!(detail.contains("source.url"), "{detail}");
     }
-    for (field, value) in [("dimension_set_id", json!("ds_1")), ("forward", json!([]))] {
+    for (field, value) in [("dimension_set_id", json!("ds_1"))] {
         let mut body = json!({"name": "a", "source": {"kind": "rtmp"}});
         body[field] = value;
         let detail = world.post("/v1/streams", ALICE, body.clone()).await.refused(422, "not_supported_yet");
@@ -178,4 +179,92 @@ async fn a_key_is_replaced_and_whoever_has_the_feed_is_told() {
     world.ask("POST", &format!("{path}/stop"), ALICE, &[]).await;
     world.ask("POST", &format!("{path}/rotate-key"), ALICE, &[]).await.refused(409, "stream_over");
     assert_eq!(world.feeds.rekeyed.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_stream_is_relayed_to_rtmp_servers_and_their_keys_are_not_shown() {
+    let world = World::new();
+    let create = async |kind: &str, forward: Value| {
+        let mut new = json!({"name": "a", "source": {"kind": kind}, "forward": forward});
+        if kind == "url" {
+            new["source"]["url"] = json!("https://a.test/live.m3u8");
+        }
+        world.post("/v1/streams", ALICE, new).await
+    };
+    let one = json!({"url": "rtmps://live.test/app/", "stream_key": "a_secret"});
+    let idle = |url: &str| json!({"url": url, "state": "idle", "reason": null, "since": null});
+    for (asked, shown) in [
+        (one.clone(), vec![idle("rtmps://live.test/app/…")]),
+        (json!([one]), vec![idle("rtmps://live.test/app/…")]),
+        (json!({"url": "rtmp://live.test:1936/app/inst/a_secret"}), vec![idle("rtmp://live.test:1936/app/inst/…")]),
+        (json!({"url": "rtmps://live.test:443/app/a_secret?s=a/secret"}), vec![idle("rtmps://live.test:443/app/…")]),
+        (
+            json!([one, {"url": "rtmp://live.test/app?a_secret", "stream_key": "k"}]),
+            vec![idle("rtmps://live.test/app/…"), idle("rtmp://live.test/app/…")],
+        ),
+        (json!([]), vec![]),
+        (Value::Null, vec![]),
+    ] {
+        let made = create("rtmp", asked).await;
+        assert_eq!((made.status.as_u16(), &made.json()["forward"]), (201, &json!(shown)));
+        let path = format!("/v1/streams/{}", made.json()["id"].as_str().unwrap());
+        assert_eq!(world.get(&path, ALICE).await.json(), made.json());
+        assert!(!made.json().to_string().contains("secret"), "{}", made.json());
+    }
+    create("rtmp", json!({"url": "rtmps://live.test/app/KEY?s=a/b"})).await;
+    let kept = world.store.streams.lock().unwrap()[0].forward.clone();
+    assert_eq!((kept[0].url.as_str(), kept[0].stream_key.as_deref()), ("rtmps://live.test/app", Some("KEY?s=a/b")));
+
+    // How a server is doing is shown while the stream is live: what is left of a process that died is not.
+    let id = world.store.streams.lock().unwrap()[0].id.clone();
+    let status = ForwardStatus { state: ForwardState::Waiting, reason: Some("gone".into()), since: WallTime(0) };
+    world.store.streams.lock().unwrap()[0].forwarded = vec![status];
+    let shown = async || world.get(&format!("/v1/streams/{id}"), ALICE).await.json()["forward"].clone();
+    assert_eq!(shown().await, json!([idle("rtmps://live.test/app/…")]));
+    world.set_state(&id, StreamState::Live);
+    let waiting = json!({"url": "rtmps://live.test/app/…", "state": "waiting", "reason": "gone",
+        "since": "1970-01-01T00:00:00.000Z"});
+    assert_eq!(shown().await, json!([waiting]));
+
+    for url in [
+        "http://live.test/app/key",
+        "rtmp://live.test",
+        "rtmp://live.test/key",
+        "rtmp:///app/key",
+        "live.test",
+        "rtmp://user:word@live.test/app/key",
+        "rtmp://live.test/app/key#there",
+        &format!("rtmp://live.test/app/{}", "k".repeat(2000)),
+    ] {
+        let detail = create("rtmp", json!({ "url": url })).await.refused(422, "invalid_url");
+        assert!(detail.starts_with("forward.url: ") && !detail.contains("key at"), "{detail}");
+    }
+    create("rtmp", json!([one, one, one, one, one])).await.refused(422, "invalid_request");
+    for kind in ["url", "srt", "whip"] {
+        let detail = create(kind, one.clone()).await.refused(422, "invalid_request");
+        assert!(detail.contains("over RTMP"), "{detail}");
+        assert_eq!(create(kind, json!([])).await.status, 201);
+    }
+}
+
+#[tokio::test]
+async fn an_audio_track_is_chosen_where_there_may_be_several() {
+    let world = World::new();
+    let create = async |kind: &str, track: Value| {
+        let url = if kind == "url" { json!("https://a.test/live.m3u8") } else { Value::Null };
+        let new = json!({"name": "a", "source": {"kind": kind, "url": url, "audio_track": track}});
+        world.post("/v1/streams", ALICE, new).await
+    };
+    for kind in ["rtmp", "srt", "url"] {
+        for track in [json!(0), json!(7), Value::Null] {
+            let made = create(kind, track.clone()).await;
+            assert_eq!((made.status.as_u16(), &made.json()["source"]["audio_track"]), (201, &track), "{kind}");
+        }
+    }
+    let detail = create("whip", json!(1)).await.refused(422, "invalid_request");
+    assert!(detail.starts_with("source.audio_track: "), "{detail}");
+    for wrong in [json!(-1), json!(256), json!("first")] {
+        let detail = create("rtmp", wrong).await.refused(422, "invalid_body");
+        assert!(detail.contains("audio_track"), "{detail}");
+    }
 }

@@ -12,14 +12,14 @@ use super::config::PullConfig;
 
 /// The addresses that may be connected to.
 #[derive(Debug, Clone)]
-pub(super) struct Allowed {
+pub(crate) struct Allowed {
     private: bool,
     networks: Arc<[IpNet]>,
 }
 
 impl Allowed {
     /// As `pull.allow_private` and `pull.allow` say; the error names what cannot be read.
-    pub(super) fn new(config: &PullConfig) -> Result<Self, String> {
+    pub(crate) fn new(config: &PullConfig) -> Result<Self, String> {
         let network = |text: &String| {
             let text = text.trim();
             let one = || text.parse::<IpAddr>().map(IpNet::from);
@@ -31,13 +31,13 @@ impl Allowed {
         Ok(Self { private: config.allow_private, networks: networks.into() })
     }
 
-    pub(super) fn admits(&self, address: IpAddr) -> bool {
+    pub(crate) fn admits(&self, address: IpAddr) -> bool {
         let mapped = address.to_canonical();
         self.private || is_public(address) || self.networks.iter().any(|network| network.contains(&mapped))
     }
 
     /// Refuses other schemes than these, and literal addresses that are not admitted.
-    pub(super) fn check(&self, url: &Url, schemes: &[&str]) -> Result<(), String> {
+    pub(crate) fn check(&self, url: &Url, schemes: &[&str]) -> Result<(), String> {
         if !schemes.contains(&url.scheme()) {
             return Err(format!("{}:// is not pulled from; use {}", url.scheme(), schemes.join(", ")));
         }
@@ -50,7 +50,7 @@ impl Allowed {
     }
 
     /// The addresses of a host that are admitted, for what resolves no names itself.
-    pub(super) async fn resolve(&self, host: &str, port: u16) -> Result<SocketAddr, std::io::Error> {
+    pub(crate) async fn resolve(&self, host: &str, port: u16) -> Result<SocketAddr, std::io::Error> {
         let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
         found
             .into_iter()

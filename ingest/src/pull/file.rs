@@ -58,6 +58,7 @@ pub(super) async fn run_local(sources: &Sources, url: &Url, outlet: &mut Outlet<
 async fn stream(mut body: Body, first: Bytes, outlet: &mut Outlet<'_>) -> Result<String, Trouble> {
     let unreadable = |error: crest_core::Error| Trouble::Passing(format!("it cannot be read: {}", error.message));
     let mut demuxer = Demuxer::new(Container::MpegTs).map_err(unreadable)?;
+    demuxer.choose_audio(outlet.audio_track());
     let mut chunk = Some(first);
     while let Some(bytes) = chunk {
         for event in demuxer.push(bytes).map_err(unreadable)? {
@@ -108,8 +109,9 @@ async fn fetch(
 async fn read(path: PathBuf, outlet: &mut Outlet<'_>) -> Result<String, Trouble> {
     outlet.recorded();
     let (events, mut ready) = mpsc::channel(AHEAD);
+    let audio = outlet.audio_track();
     // Ends when its channel does.
-    let reading = tokio::task::spawn_blocking(move || read_into(&path, &events));
+    let reading = tokio::task::spawn_blocking(move || read_into(&path, audio, &events));
     while let Some(event) = ready.recv().await {
         outlet.deliver(event).await?;
     }
@@ -125,13 +127,13 @@ async fn read(path: PathBuf, outlet: &mut Outlet<'_>) -> Result<String, Trouble>
     outlet.has_given().then(|| OVER.to_owned()).ok_or_else(|| Trouble::Final(no_media(&notes)))
 }
 
-fn read_into(path: &Path, events: &mpsc::Sender<MediaEvent>) -> crest_core::Result<Vec<String>> {
+fn read_into(path: &Path, audio: Option<u8>, events: &mpsc::Sender<MediaEvent>) -> crest_core::Result<Vec<String>> {
     // Its own name means nothing to whoever named the address.
     let named = |error: crest_core::Error| {
         let message = error.message.replace(&path.display().to_string(), "the file");
         crest_core::Error { message, ..error }
     };
-    let mut reader = FileReader::open(&path.display().to_string()).map_err(named)?;
+    let mut reader = FileReader::open_with(&path.display().to_string(), audio).map_err(named)?;
     while let Some(event) = reader.next_event().map_err(named)? {
         if events.blocking_send(event).is_err() {
             break;

@@ -13,6 +13,7 @@ mod resolve;
 mod rtsp;
 mod source;
 
+pub(crate) use address::Allowed;
 pub use config::{PullConfig, ResolverConfig};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use hls::playlist;

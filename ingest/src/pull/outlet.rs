@@ -88,6 +88,11 @@ impl<'a> Outlet<'a> {
         }
     }
 
+    /// Which audio track is taken, counted from 0; `None` takes the first, or the one that the source prefers.
+    pub(super) fn audio_track(&self) -> Option<u8> {
+        self.stream.audio_track
+    }
+
     /// What follows is a recording: it goes in as fast as it plays.
     pub(super) fn recorded(&mut self) {
         self.pace = Pace::new(self.config.recorded_speed);

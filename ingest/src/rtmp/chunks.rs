@@ -11,7 +11,7 @@ use super::message::{ABORT, COMMAND, COMMAND_AMF3, DATA, DATA_AMF3, MAX_COMMAND,
 /// Chunk streams of one connection; publishers use five or so.
 pub(super) const CHUNK_STREAMS: usize = 32;
 /// The chunk size that every connection begins with.
-const FIRST_CHUNK_SIZE: usize = 128;
+pub(crate) const FIRST_CHUNK_SIZE: usize = 128;
 /// A message is no longer than that, and therefore no chunk.
 const MAX_CHUNK: usize = 0xff_ffff;
 /// A timestamp of this value stands after the header, in four bytes.

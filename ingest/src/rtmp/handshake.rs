@@ -43,12 +43,20 @@ pub(crate) async fn accept(
     Ok(Ok(()))
 }
 
-/// The client's part.
-pub(crate) async fn connect(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<()> {
+/// The client's part; a violation where the server speaks something else.
+pub(crate) async fn connect(
+    socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> Result<std::result::Result<(), Violation>> {
     socket.write_all(&hello()).await?;
     socket.flush().await?;
-    let mut answer = vec![0; 1 + 2 * LENGTH];
-    socket.read_exact(&mut answer).await?;
-    socket.write_all(answer.get(1..=LENGTH).unwrap_or_default()).await?;
-    socket.flush().await
+    if socket.read_u8().await? != VERSION {
+        return Ok(Err(Violation::NotRtmp));
+    }
+    let mut theirs = vec![0; LENGTH];
+    socket.read_exact(&mut theirs).await?;
+    // A server that is strict about the order waits for this before it says the rest.
+    socket.write_all(&theirs).await?;
+    socket.flush().await?;
+    socket.read_exact(&mut theirs).await?;
+    Ok(Ok(()))
 }

@@ -2,13 +2,13 @@
 //! `handshake`, `chunks`, `message`, `amf` and `command`; `session` is what a peer's messages lead to, `publisher` what
 //! becomes of its media.
 
-mod amf;
-mod chunks;
-mod command;
+pub(crate) mod amf;
+pub(crate) mod chunks;
+pub(crate) mod command;
 mod connection;
 pub mod flv;
-mod handshake;
-mod message;
+pub(crate) mod handshake;
+pub(crate) mod message;
 mod publisher;
 mod session;
 mod socket;

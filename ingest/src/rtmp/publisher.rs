@@ -61,13 +61,16 @@ impl Publisher {
         max_frame: usize,
     ) -> Result<Self, String> {
         match publishers.admit(key, SourceKind::Rtmp).await {
-            Ok(publication) => Ok(Self {
-                peer,
-                publication,
-                parser: TagParser::new(max_frame, Chosen::default()),
-                told: HashSet::new(),
-                changes: Changes { since: Instant::now(), count: 0 },
-            }),
+            Ok(publication) => {
+                let chosen = Chosen { audio: publication.audio_track().unwrap_or_default(), ..Chosen::default() };
+                Ok(Self {
+                    peer,
+                    publication,
+                    parser: TagParser::new(max_frame, chosen),
+                    told: HashSet::new(),
+                    changes: Changes { since: Instant::now(), count: 0 },
+                })
+            }
             Err(refusal) => {
                 metrics::counter!("crest_rtmp_connections_refused_total", "cause" => "publish").increment(1);
                 let stream_id = refusal.stream.as_ref().map(StreamId::as_str);
@@ -84,6 +87,7 @@ impl Publisher {
 
     /// Takes a message of media or metadata; waits while the feed is busy.
     pub(super) async fn take(&mut self, message: &Message) -> Result<(), Unwanted> {
+        self.publication.relay(message.kind, message.timestamp, &message.body);
         let kind = match message.kind {
             AUDIO => TagKind::Audio,
             VIDEO => TagKind::Video,

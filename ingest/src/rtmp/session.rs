@@ -92,7 +92,7 @@ impl Session {
             unacknowledged: 0,
             received: 0,
             answers: Vec::new(),
-            chunk_size: 128,
+            chunk_size: chunks::FIRST_CHUNK_SIZE,
         }
     }
 

@@ -52,6 +52,7 @@ impl Reader {
         let failed = |e: crest_core::Error| Ending::new(Some("broken"), e.message);
         self.socket.wait_at_most(LOOK.min(self.idle)).map_err(failed)?;
         let mut demuxer = Demuxer::new(Container::MpegTs).map_err(failed)?;
+        demuxer.choose_audio(self.publication.audio_track());
         let mut buffer = vec![0; LONGEST_MESSAGE];
         let (mut heard, mut bytes) = (Instant::now(), 0_u64);
         let mut changes = (Instant::now(), 0);

@@ -4,6 +4,7 @@
 use crate::support::rtmp::{AUDIO, Client, VIDEO};
 use crate::support::{Rig, Settings, created};
 use crest_core::codec::{AudioCodec, MediaEvent, Packet};
+use crest_core::stream::{Stream, StreamState};
 use crest_media::FileReader;
 use std::path::Path;
 use tokio::process::Command;
@@ -143,4 +144,47 @@ async fn of_several_audio_tracks_the_first_is_kept_and_mp3_as_it_always_was() {
     assert_eq!(complaints(&file).await, "");
     assert_eq!(played(&file, "a").await, ("mp3".to_owned(), sound));
     assert_eq!(played(&file, "v").await, ("vp9".to_owned(), 30));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_audio_tracks_the_one_that_is_chosen_is_kept() {
+    let chosen = |id: &str, track| Stream { audio_track: Some(track), ..created(id) };
+    let rig = Rig::start(Settings::default(), vec![chosen("str_a", 1), chosen("str_b", 2)]).await;
+    let events = encoded(rig.root.path(), "-c:v libvpx-vp9 -cpu-used 8 -g 10 -c:a libmp3lame", "in.mkv").await;
+    for (id, kept) in [("str_a", true), ("str_b", false)] {
+        let mut client = Client::publish(&rig.url(&format!("key-of-{id}"))).await;
+        let mut sound = 0;
+        for event in &events {
+            let MediaEvent::Audio(packet) = event else {
+                send(&mut client, event, (b"vp09", b".mp3")).await;
+                continue;
+            };
+            let at = packet.dts.nanos() / 1_000_000;
+            sound += 1;
+            // The first is another codec, the second what is wanted of one, and nobody sends a third.
+            client.tag(AUDIO, at, &[&[0xaf, 1, 0x21, 0x10]]).await;
+            client.tag(AUDIO, at, &[b"\x95\x01.mp3\x01", &packet.data]).await;
+        }
+        drop(client);
+        rig.until(id, |rig| rig.store.state(id) == StreamState::Interrupted).await;
+        let fragments = rig.store.all_fragments();
+        let of_it = fragments.iter().find(|fragment| fragment.stream_id.as_str() == id).unwrap();
+        let file = rig.root.path().join(&of_it.object);
+        assert_eq!(complaints(&file).await, "");
+        assert_eq!(played(&file, "v").await, ("vp9".to_owned(), 30));
+        if kept {
+            assert_eq!(played(&file, "a").await, ("mp3".to_owned(), sound));
+        } else {
+            assert_eq!(sample_rates(&file).await, "", "there is no sound");
+        }
+    }
+}
+
+/// The sample rate of each audio track of a file.
+async fn sample_rates(file: &Path) -> String {
+    let run = Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", "a", "-show_entries", "stream=sample_rate", "-of", "csv=p=0"])
+        .arg(file)
+        .output();
+    String::from_utf8_lossy(&run.await.unwrap().stdout).trim().to_owned()
 }

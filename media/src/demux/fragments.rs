@@ -27,6 +27,8 @@ pub(crate) struct Fragments {
     at: u64,
     tracks: Vec<Reading>,
     index: Option<(u64, Moof)>,
+    /// The audio track that is chosen, among those that can be read.
+    audio: Option<u8>,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,11 @@ impl Fragments {
         Ok(())
     }
 
+    /// Which audio track is read.
+    pub(super) fn choose_audio(&mut self, track: Option<u8>) {
+        self.audio = track;
+    }
+
     /// Forgets what is not whole; the header holds for what follows too.
     pub(super) fn finish(&mut self) {
         (self.held, self.skip, self.at, self.index) = (BytesMut::new(), 0, 0, None);
@@ -122,7 +129,7 @@ impl Fragments {
 
     fn header(&mut self, body: &[u8], notes: &mut Notes) -> Result<()> {
         let mut before = std::mem::take(&mut self.tracks);
-        for header in tracks(body, notes)? {
+        for header in tracks(body, self.audio, notes)? {
             let old = before.iter().position(|old| old.header.config == header.config).map(|at| before.remove(at));
             let (announced, next, lead) = old.map_or((false, 0, 0), |old| (old.announced, old.next, old.lead));
             self.tracks.push(Reading { header, announced, next, lead });

@@ -5,7 +5,7 @@ use crest_core::codec::MediaEvent;
 use crest_core::{Error, Result};
 use mp4_atom::{Atom, Avc1, Codec, Hvc1, Moov, Trak, Trex};
 
-use super::notes::Notes;
+use super::notes::{Notes, missing};
 use crate::mp4::entry;
 
 /// Kinds of MPEG-4 audio objects that are AAC (ISO/IEC 14496-1, table 5, by the register of MP4RA).
@@ -28,11 +28,12 @@ impl TrackHeader {
     }
 }
 
-/// The first video track and the first audio track that can be read.
-pub(super) fn tracks(body: &[u8], notes: &mut Notes) -> Result<Vec<TrackHeader>> {
+/// The first video track that can be read, and of the audio tracks that can be the first or the one that is chosen.
+pub(super) fn tracks(body: &[u8], audio: Option<u8>, notes: &mut Notes) -> Result<Vec<TrackHeader>> {
     let moov = Moov::decode_body(&mut &body[..])
         .map_err(|e| Error::outside(format!("the header of the MP4 cannot be read: {e}")))?;
     let mut tracks: Vec<TrackHeader> = Vec::new();
+    let (wanted, mut sounds) = (usize::from(audio.unwrap_or_default()), 0);
     for trak in &moov.trak {
         let timescale = trak.mdia.mdhd.timescale.max(1);
         let codecs = &trak.mdia.minf.stbl.stsd.codecs;
@@ -48,12 +49,17 @@ pub(super) fn tracks(body: &[u8], notes: &mut Notes) -> Result<Vec<TrackHeader>>
             defaults: defaults(&moov, trak.tkhd.track_id),
             config,
         };
-        if tracks.iter().any(|other| other.is_video() == track.is_video()) {
+        let passed_by = !track.is_video() && sounds < wanted;
+        sounds += usize::from(!track.is_video());
+        if passed_by || tracks.iter().any(|other| other.is_video() == track.is_video()) {
             let media = if track.is_video() { "video" } else { "audio" };
             notes.add(format!("a further {media} track is left out: one of each is read"));
             continue;
         }
         tracks.push(track);
+    }
+    if let Some(track) = audio.filter(|_| sounds <= wanted) {
+        notes.add(missing(track, sounds));
     }
     Ok(tracks)
 }

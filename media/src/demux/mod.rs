@@ -30,7 +30,8 @@ pub enum Container {
     Adts,
 }
 
-/// Takes a container apart as its bytes arrive: its first H.264 or H.265 track and its first AAC track.
+/// Takes a container apart as its bytes arrive: its first H.264 or H.265 track and its first AAC track, or the one that
+/// is chosen.
 ///
 /// What it holds is bounded, whatever comes in: an access unit of 16 MiB, a fragment of 64 MiB.
 pub struct Demuxer {
@@ -63,6 +64,17 @@ impl Demuxer {
             Container::Adts => Reader::Adts(Adts::default(), Units::new()),
         };
         Ok(Self { reader, notes: Notes::default() })
+    }
+
+    /// Takes AAC track number `track`, counted from 0 in the order of the container's table, of those that can be
+    /// read; with none of that number there is no sound, and a note says so. `None` takes the first. Called before
+    /// the first bytes; ADTS has one track.
+    pub fn choose_audio(&mut self, track: Option<u8>) {
+        match &mut self.reader {
+            Reader::MpegTs(stream, _) => stream.choose_audio(track),
+            Reader::FragmentedMp4(fragments) => fragments.choose_audio(track),
+            Reader::Adts(..) => {}
+        }
     }
 
     /// Takes the next bytes, of any length, and returns what is complete by them: sound and picture in about the

@@ -26,3 +26,8 @@ impl Notes {
         std::mem::take(&mut self.new)
     }
 }
+
+/// Of an audio track that was chosen among `count` and is not there.
+pub(super) fn missing(track: u8, count: usize) -> String {
+    format!("there is no audio track {track}, counted from 0, but {count} that can be read: no sound is taken")
+}

@@ -43,16 +43,25 @@ impl std::fmt::Debug for FileReader {
 }
 
 impl FileReader {
-    /// Opens a path, or a `file://`, `http://` or `https://` address, and reads until its tracks are known.
+    /// Opens as [`Self::open_with`] does, and reads the first audio track.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open(input: &str) -> Result<Self> {
+        Self::open_with(input, None)
+    }
+
+    /// Opens a path, or a `file://`, `http://` or `https://` address, and reads until its tracks are known. `audio` says which
+    /// of the audio tracks that can be read is read, counted from 0; without a track of that number there is no sound.
     ///
     /// # Errors
     /// `NotFound` for a path that does not exist; `User` for what is no media or holds no track that can be read;
     /// `Outside` where the address cannot be reached.
-    pub fn open(input: &str) -> Result<Self> {
+    pub fn open_with(input: &str, audio: Option<u8>) -> Result<Self> {
         crate::init()?;
         let source = source(input)?;
         let merge = Arc::new(Merge::new());
-        let pipeline = pipeline::build(&source, &merge)?;
+        let pipeline = pipeline::build(&source, &merge, audio.unwrap_or_default())?;
         // From here on, dropping stops the pipeline.
         let mut this =
             Self { pipeline, merge, duration: None, base: MediaTime::ZERO, end: MediaTime::ZERO, over: false };

@@ -15,8 +15,16 @@ const HTTP_SECONDS: u32 = 20;
 /// What is read.
 const READ: &str = "H.264, H.265, AV1, VP9, VP8, AAC, Opus and MP3";
 
-/// Builds the pipeline, not started yet. What goes wrong later arrives in `merge`.
-pub(super) fn build(source: &Source, merge: &Arc<Merge>) -> Result<gst::Pipeline> {
+/// Tracks that were shown so far.
+struct Shown {
+    /// Kinds of media of which one is read.
+    taken: Vec<&'static str>,
+    /// Audio tracks to pass by before one is read.
+    before: u8,
+}
+
+/// Builds the pipeline, not started yet; it reads audio track number `audio`. What goes wrong later arrives in `merge`.
+pub(super) fn build(source: &Source, merge: &Arc<Merge>, audio: u8) -> Result<gst::Pipeline> {
     let pipeline = gst::Pipeline::new();
     let source = match source {
         Source::Path(path) => {
@@ -62,12 +70,12 @@ pub(super) fn build(source: &Source, merge: &Arc<Merge>) -> Result<gst::Pipeline
         let playlist = ["application/x-hls", "application/dash+xml", "application/vnd.ms-sstr+xml"];
         Some((!playlist.contains(&name.as_str())).to_value())
     });
-    let taken = Mutex::new(Vec::new());
+    let shown = Mutex::new(Shown { taken: Vec::new(), before: audio });
     let (weak, on_pad) = (pipeline.downgrade(), Arc::clone(merge));
     parse.connect_pad_added(move |_, pad| {
         let Some(pipeline) = weak.upgrade() else { return };
-        let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(e) = expose(&pipeline, pad, &mut taken, &on_pad) {
+        let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(e) = expose(&pipeline, pad, &mut shown, &on_pad) {
             on_pad.fail(e.message);
         }
     });
@@ -82,12 +90,16 @@ pub(super) fn build(source: &Source, merge: &Arc<Merge>) -> Result<gst::Pipeline
 }
 
 /// Connects one track, or says why not.
-fn expose(pipeline: &gst::Pipeline, pad: &gst::Pad, taken: &mut Vec<&'static str>, merge: &Arc<Merge>) -> Result<()> {
+fn expose(pipeline: &gst::Pipeline, pad: &gst::Pad, shown: &mut Shown, merge: &Arc<Merge>) -> Result<()> {
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let kind = Kind::of(&caps);
     let refused = match kind {
         None => Some(format!("a track is left out: {} is not read; {READ} are", name_of(&caps))),
-        Some(kind) if taken.contains(&kind.media()) => {
+        Some(kind) if kind.media() == "audio" && shown.before > 0 => {
+            shown.before -= 1;
+            Some("an audio track is left out: a later one is chosen".to_owned())
+        }
+        Some(kind) if shown.taken.contains(&kind.media()) => {
             Some(format!("a further {} track is left out: one of each is read", kind.media()))
         }
         Some(kind) if merge.is_complete() => Some(format!("a late {} track is left out", kind.media())),
@@ -96,7 +108,7 @@ fn expose(pipeline: &gst::Pipeline, pad: &gst::Pad, taken: &mut Vec<&'static str
     let wiring = |e: gst::glib::BoolError| Error::ours(format!("a track cannot be connected: {e}"));
     let elements = match (kind, refused) {
         (Some(kind), None) => {
-            taken.push(kind.media());
+            shown.taken.push(kind.media());
             let filter = make("capsfilter", "the base plugins")?;
             filter.set_property("caps", kind.caps());
             let parser = kind.parser().map(|parser| make(parser, "the good and bad plugins")).transpose()?;

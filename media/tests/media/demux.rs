@@ -23,6 +23,23 @@ fn take_apart(container: Container, data: &[u8], piece: usize) -> (Vec<MediaEven
     (out, demuxer.notes())
 }
 
+/// The rate of the sound that is taken when this audio track is chosen, and the notes.
+fn rate_of(container: Container, data: &[u8], track: Option<u8>) -> (Option<u32>, Vec<String>) {
+    let mut demuxer = Demuxer::new(container).unwrap();
+    demuxer.choose_audio(track);
+    let mut events = demuxer.push(Bytes::copy_from_slice(data)).unwrap();
+    events.extend(demuxer.finish().unwrap());
+    // The choice holds beyond the end.
+    events.extend(demuxer.push(Bytes::copy_from_slice(data)).unwrap());
+    let rates =
+        events.iter().filter_map(|e| if let MediaEvent::AudioConfig(c) = e { Some(c.sample_rate) } else { None });
+    let rates: Vec<u32> = rates.collect();
+    assert!(rates.windows(2).all(|pair| pair[0] == pair[1]), "{rates:?}");
+    assert_eq!(audio(&events).is_empty(), rates.is_empty());
+    assert!(video(&events).len() >= 100);
+    (rates.first().copied(), demuxer.notes())
+}
+
 fn file(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
@@ -266,5 +283,23 @@ fn adts_with_tags_has_the_times_of_the_tags() {
         assert_eq!(packets[0].pts, MediaTime::from_millis(100_000));
         let expected = 100.0 + (packets.len() - 1) as f64 * 1024.0 / 48_000.0;
         assert!((packets.last().unwrap().pts.secs_f64() - expected).abs() < 0.001);
+    }
+}
+
+#[test]
+fn of_several_audio_tracks_the_one_that_is_chosen_is_taken() {
+    let bench = Bench::new();
+    let sounds = "-f lavfi -i sine=440:r=48000:d=4 -f lavfi -i sine=880:r=44100:d=4 -f lavfi -i sine=220:r=32000:d=4";
+    let source = format!("-f lavfi -i testsrc2=s=160x120:r=25:d=4 {sounds} -map 0 -map 1 -map 2 -map 3 {H264} {AAC}");
+    let ts = bench.make(&format!("{source} three.ts"));
+    let fragmented = bench.make(&format!("{source} -movflags frag_keyframe+empty_moov+default_base_moof three.mp4"));
+    for (container, path) in [(Container::MpegTs, ts), (Container::FragmentedMp4, fragmented)] {
+        let data = file(&path);
+        for (track, rate) in [(None, 48000), (Some(0), 48000), (Some(1), 44100), (Some(2), 32000)] {
+            assert_eq!(rate_of(container, &data, track).0, Some(rate), "{container:?} {track:?}");
+        }
+        let (rate, notes) = rate_of(container, &data, Some(3));
+        assert_eq!(rate, None, "{container:?}");
+        assert!(notes.iter().any(|note| note.contains("no audio track 3")), "{notes:?}");
     }
 }

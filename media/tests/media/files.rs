@@ -149,3 +149,32 @@ fn a_reader_that_is_dropped_in_the_middle_stops() {
         drop(reader);
     }
 }
+
+#[test]
+fn of_several_audio_tracks_the_one_that_is_chosen_is_read() {
+    let bench = Bench::new();
+    let sounds = "-f lavfi -i sine=440:r=48000:d=3 -f lavfi -i sine=880:r=44100:d=3 -f lavfi -i sine=220:r=32000:d=3";
+    for name in ["three.mp4", "three.mkv", "three.ts"] {
+        let path = bench.make(&format!(
+            "-f lavfi -i testsrc2=s=160x120:r=25:d=3 {sounds} -map 0 -map 1 -map 2 -map 3 -c:v libx264 -c:a aac {name}"
+        ));
+        for (track, rate) in [
+            (None, Some(48000)),
+            (Some(0), Some(48000)),
+            (Some(1), Some(44100)),
+            (Some(2), Some(32000)),
+            (Some(3), None),
+        ] {
+            let mut reader = FileReader::open_with(path.to_str().unwrap(), track).unwrap();
+            let mut all = Vec::new();
+            while let Some(event) = reader.next_event().unwrap() {
+                all.push(event);
+            }
+            let rates =
+                all.iter().filter_map(|e| if let MediaEvent::AudioConfig(c) = e { Some(c.sample_rate) } else { None });
+            assert_eq!(rates.collect::<Vec<_>>(), Vec::from_iter(rate), "{name} {track:?}");
+            assert_eq!(packets(&all, false).is_empty(), rate.is_none(), "{name} {track:?}");
+            assert_eq!(packets(&all, true).len(), 75, "{name} {track:?}");
+        }
+    }
+}

@@ -12,7 +12,7 @@ use crest_core::instance::{Instance, InstanceId};
 use crest_core::job::{Job, JobKind, JobState};
 use crest_core::segment::Fragment;
 use crest_core::store::*;
-use crest_core::stream::{SessionRow, Stream, StreamState};
+use crest_core::stream::{ForwardStatus, SessionRow, Stream, StreamState};
 use crest_core::trace::Trace;
 use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
 use crest_core::*;
@@ -332,6 +332,9 @@ impl Streams for Memory {
         unasked()
     }
     async fn explain_stream(&self, _: &StreamId, _: &str, _: WallTime) -> Result<()> {
+        unasked()
+    }
+    async fn note_forwards(&self, _: &StreamId, _: &[ForwardStatus]) -> Result<()> {
         unasked()
     }
     async fn transition_stream(

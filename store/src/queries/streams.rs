@@ -8,7 +8,7 @@ use crest_core::event::Event;
 use crest_core::instance::InstanceId;
 use crest_core::key::KeyDigest;
 use crest_core::store::{Page, Paged, Streams};
-use crest_core::stream::{SessionRow, SourceKind, Stream, StreamState};
+use crest_core::stream::{ForwardStatus, SessionRow, SourceKind, Stream, StreamState};
 use crest_core::{Error, MediaTime, OrganizationId, Result, Session, StreamId, WallTime};
 
 use super::row::{get, get_json, get_named, get_session, get_some_session, get_wall};
@@ -28,6 +28,10 @@ fn parse_source(name: &str) -> Option<SourceKind> {
     SOURCES.iter().find(|(_, n)| *n == name).map(|(kind, _)| *kind)
 }
 
+fn unwritten(error: serde_json::Error) -> Error {
+    Error::ours(format!("a stream's settings cannot be written: {error}"))
+}
+
 fn stream(row: &DbRow) -> Outcome<Stream> {
     Ok(Stream {
         id: StreamId::from_raw(get::<String>(row, "id")?),
@@ -35,8 +39,10 @@ fn stream(row: &DbRow) -> Outcome<Stream> {
         name: get(row, "name")?,
         source: get_named(row, "source", parse_source)?,
         source_url: get(row, "source_url")?,
+        audio_track: get::<Option<i64>>(row, "audio_track")?.and_then(|track| u8::try_from(track).ok()),
         chat: get_json(row, "chat")?,
         forward: get_json(row, "forward")?.unwrap_or_default(),
+        forwarded: get_json(row, "forwarded")?.unwrap_or_default(),
         stream_key: get(row, "stream_key")?,
         state: get_named(row, "state", StreamState::parse)?,
         state_reason: get(row, "state_reason")?,
@@ -91,17 +97,16 @@ impl DbStore {
 #[async_trait]
 impl Streams for DbStore {
     async fn create_stream(&self, stream: &Stream) -> Result<()> {
-        let written = |e: serde_json::Error| Error::ours(format!("a stream's settings cannot be written: {e}"));
-        let chat = stream.chat.as_ref().map(serde_json::to_string).transpose().map_err(written)?;
+        let chat = stream.chat.as_ref().map(serde_json::to_string).transpose().map_err(unwritten)?;
         let forward = match stream.forward.as_slice() {
             [] => None,
-            targets => Some(serde_json::to_string(targets).map_err(written)?),
+            targets => Some(serde_json::to_string(targets).map_err(unwritten)?),
         };
         let done = change!(self, "create_stream", Whose::Of(&stream.organization_id), |tx| {
             sqlx::query(
                 "INSERT INTO streams (id, organization_id, name, source, source_url, chat, forward, stream_key, \
-                 stream_key_sha256, state, state_reason, session, instance, created_at, updated_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+                 stream_key_sha256, state, state_reason, session, instance, created_at, updated_at, audio_track) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
             )
             .bind(stream.id.as_str())
             .bind(stream.organization_id.as_str())
@@ -118,6 +123,7 @@ impl Streams for DbStore {
             .bind(stream.instance.as_ref().map(InstanceId::as_str))
             .bind(stream.created_at.0)
             .bind(stream.updated_at.0)
+            .bind(stream.audio_track.map(i64::from))
             .execute(&mut **tx)
             .await?;
             Ok(())
@@ -242,6 +248,21 @@ impl Streams for DbStore {
             .bind(id.as_str())
             .execute(&mut **tx)
             .await?;
+            Ok(())
+        })
+    }
+
+    async fn note_forwards(&self, id: &StreamId, statuses: &[ForwardStatus]) -> Result<()> {
+        let noted = match statuses {
+            [] => None,
+            statuses => Some(serde_json::to_string(statuses).map_err(unwritten)?),
+        };
+        change!(self, "note_forwards", Whose::All, |tx| {
+            sqlx::query("UPDATE streams SET forwarded = $1 WHERE id = $2")
+                .bind(&noted)
+                .bind(id.as_str())
+                .execute(&mut **tx)
+                .await?;
             Ok(())
         })
     }

@@ -42,29 +42,40 @@ pub(super) async fn run(
     found: Option<Found<'_>>,
 ) -> Result<String, Trouble> {
     let mut tracks = Vec::new();
-    for ((url, media), reached) in listed(sources, url).await?.into_iter().zip([reached.main, reached.audio]) {
-        tracks.push(Track::new(sources, url, media, reached));
+    for (listed, reached) in
+        listed(sources, url, outlet.audio_track()).await?.into_iter().zip([reached.main, reached.audio])
+    {
+        tracks.push(Track::new(sources, listed, reached));
     }
     if tracks.iter().all(Track::is_recorded) {
         outlet.recorded();
     }
-    let ended = follow(&mut tracks, outlet, Renewal::new(sources, found)).await;
+    let ended = follow(&mut tracks, outlet, Renewal::new(sources, found, outlet.audio_track())).await;
     reached.main = tracks.first().and_then(Track::reached);
     reached.audio = tracks.get(1).and_then(Track::reached);
     ended
 }
 
+/// A playlist of media.
+pub(super) struct Listed {
+    pub(super) url: Url,
+    pub(super) media: Media,
+    /// Which audio track of its pieces is taken, where that was chosen.
+    pub(super) audio: Option<u8>,
+}
+
 /// The playlists of media that the address leads to: one, or those of the picture and of the sound.
-async fn listed(sources: &Sources, url: &Url) -> Result<Vec<(Url, Media)>, Trouble> {
+async fn listed(sources: &Sources, url: &Url, audio: Option<u8>) -> Result<Vec<Listed>, Trouble> {
     let (at, text) = sources.http.playlist(url).await?;
-    let master = match playlist::parse(&text, &at, sources.config.max_height).map_err(Trouble::Final)? {
-        Listing::Media(media) => return Ok(vec![(at, media)]),
+    let master = match playlist::parse(&text, &at, sources.config.max_height, audio).map_err(Trouble::Final)? {
+        Listing::Media(media) => return Ok(vec![Listed { url: at, media, audio }]),
         Listing::Master(master) => master,
     };
-    let mut found = Vec::new();
-    for url in std::iter::once(master.main).chain(master.audio) {
+    let media_of_main = media(sources, &master.main).await?;
+    let mut found = vec![Listed { url: master.main, media: media_of_main, audio: master.within }];
+    if let Some(url) = master.audio {
         let media = media(sources, &url).await?;
-        found.push((url, media));
+        found.push(Listed { url, media, audio: None });
     }
     Ok(found)
 }
@@ -72,7 +83,7 @@ async fn listed(sources: &Sources, url: &Url) -> Result<Vec<(Url, Media)>, Troub
 /// A playlist that must name media: variants do not have variants.
 async fn media(sources: &Sources, url: &Url) -> Result<Media, Trouble> {
     let (at, text) = sources.http.playlist(url).await?;
-    match playlist::parse(&text, &at, sources.config.max_height).map_err(Trouble::Passing)? {
+    match playlist::parse(&text, &at, sources.config.max_height, None).map_err(Trouble::Passing)? {
         Listing::Media(media) => Ok(media),
         Listing::Master(_) => Err(Trouble::Final("the playlist names playlists that name playlists".to_owned())),
     }

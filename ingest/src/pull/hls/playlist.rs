@@ -31,6 +31,8 @@ pub(crate) struct Master {
     pub(crate) main: Url,
     /// The sound, where it has a playlist of its own.
     pub(crate) audio: Option<Url>,
+    /// Which audio track of the variant is taken, where that was chosen and the playlist names no such rendition.
+    pub(crate) within: Option<u8>,
 }
 
 /// Pieces of media.
@@ -90,20 +92,21 @@ pub(crate) struct Piece {
     pub(crate) encryption: Option<Encryption>,
 }
 
-/// Reads a playlist that was found at `base`. Of variants the best is taken with at most `max_height` lines.
-pub(crate) fn parse(text: &[u8], base: &Url, max_height: u32) -> Result<Listing, String> {
+/// Reads a playlist that was found at `base`. Of variants the best is taken with at most `max_height` lines, of its
+/// audio renditions number `track` from 0, or the one that the playlist prefers.
+pub(crate) fn parse(text: &[u8], base: &Url, max_height: u32, track: Option<u8>) -> Result<Listing, String> {
     if text.iter().filter(|byte| **byte == b'\n').count() > LINES {
         return Err(format!("the playlist has more than {LINES} lines"));
     }
     let with_open = parts::with_open(text);
     match m3u8_rs::parse_playlist_res(with_open.as_deref().unwrap_or(text)) {
-        Ok(Playlist::MasterPlaylist(master)) => choose(&master, base, max_height).map(Listing::Master),
+        Ok(Playlist::MasterPlaylist(master)) => choose(&master, base, max_height, track).map(Listing::Master),
         Ok(Playlist::MediaPlaylist(media)) => pieces(media, base, &ads::spans(text)).map(Listing::Media),
         Err(_) => Err("what is there is no playlist".to_owned()),
     }
 }
 
-fn choose(master: &MasterPlaylist, base: &Url, max_height: u32) -> Result<Master, String> {
+fn choose(master: &MasterPlaylist, base: &Url, max_height: u32, track: Option<u8>) -> Result<Master, String> {
     let height = |v: &m3u8_rs::VariantStream| v.resolution.map_or(0, |resolution| resolution.height);
     let usable: Vec<_> = master.variants.iter().filter(|v| !v.is_i_frame && can_be_read(v.codecs.as_deref())).collect();
     let within = usable.iter().filter(|v| height(v) <= u64::from(max_height));
@@ -111,14 +114,19 @@ fn choose(master: &MasterPlaylist, base: &Url, max_height: u32) -> Result<Master
     let best = within.max_by_key(|v| (v.resolution.is_some(), height(v), v.bandwidth));
     let smallest = || usable.iter().min_by_key(|v| (height(v), v.bandwidth));
     let variant = best.or_else(smallest).ok_or("the playlist has no variant in H.264 or H.265")?;
-    let audio = variant.audio.as_deref().and_then(|group| {
+    let rendition = variant.audio.as_deref().and_then(|group| {
         let of_group =
             |m: &&m3u8_rs::AlternativeMedia| m.media_type == AlternativeMediaType::Audio && m.group_id == group;
         let renditions = || master.alternatives.iter().filter(of_group);
-        // A rendition without an address is in the variant itself.
-        renditions().find(|rendition| rendition.default).or_else(|| renditions().next())?.uri.as_deref()
+        match track {
+            Some(track) => renditions().nth(usize::from(track)),
+            None => renditions().find(|rendition| rendition.default).or_else(|| renditions().next()),
+        }
     });
-    Ok(Master { main: join(base, &variant.uri)?, audio: audio.map(|uri| join(base, uri)).transpose()? })
+    let within = track.filter(|_| rendition.is_none());
+    // A rendition without an address is in the variant itself.
+    let audio = rendition.and_then(|rendition| rendition.uri.as_deref()).map(|uri| join(base, uri)).transpose()?;
+    Ok(Master { main: join(base, &variant.uri)?, audio, within })
 }
 
 /// Whether the picture, if `codecs` says what it is, is in a codec that is read.

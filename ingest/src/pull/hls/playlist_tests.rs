@@ -7,14 +7,14 @@ fn base() -> Url {
 }
 
 fn master(text: &str, max_height: u32) -> Result<Master, String> {
-    match parse(text.as_bytes(), &base(), max_height)? {
+    match parse(text.as_bytes(), &base(), max_height, None)? {
         Listing::Master(master) => Ok(master),
         Listing::Media(media) => panic!("not a master: {media:?}"),
     }
 }
 
 fn media(text: &str) -> Media {
-    match parse(text.as_bytes(), &base(), 1080).unwrap() {
+    match parse(text.as_bytes(), &base(), 1080, None).unwrap() {
         Listing::Media(media) => media,
         Listing::Master(master) => panic!("not media: {master:?}"),
     }
@@ -33,14 +33,34 @@ const VARIANTS: &str = "#EXTM3U\n\
 #[test]
 fn the_best_variant_that_can_be_read_is_taken_with_its_sound() {
     let url = |path: &str| Url::parse(&format!("https://cdn.example/live/{path}")).unwrap();
-    let hd = Master { main: url("hd.m3u8"), audio: Some(url("en.m3u8")) };
+    let hd = Master { main: url("hd.m3u8"), audio: Some(url("en.m3u8")), within: None };
     assert_eq!(master(VARIANTS, 1080), Ok(hd));
     assert_eq!(master(VARIANTS, 4320).unwrap().main, url("uhd.m3u8"));
-    assert_eq!(master(VARIANTS, 480).unwrap(), Master { main: url("small.m3u8"), audio: None });
+    assert_eq!(master(VARIANTS, 480).unwrap(), Master { main: url("small.m3u8"), audio: None, within: None });
     let tall = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION=1280x720\nonly.m3u8\n";
     assert_eq!(master(tall, 480).unwrap().main, url("only.m3u8"), "better than nothing");
     let none = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS=\"vp09.00\"\nonly.m3u8\n";
     assert!(master(none, 1080).unwrap_err().contains("H.264"));
+}
+
+#[test]
+fn an_audio_rendition_is_chosen_by_its_number() {
+    let text = "#EXTM3U\n\
+        #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"s\",NAME=\"de\",URI=\"de.m3u8\"\n\
+        #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"s\",NAME=\"en\",DEFAULT=YES,URI=\"en.m3u8\"\n\
+        #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"other\",NAME=\"fr\",URI=\"fr.m3u8\"\n\
+        #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"s\",NAME=\"within\"\n\
+        #EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO=\"s\"\nv.m3u8\n";
+    let chosen = |track| match parse(text.as_bytes(), &base(), 1080, track) {
+        Ok(Listing::Master(master)) => (master.audio.map(|url| url.path().to_owned()), master.within),
+        other => panic!("{other:?}"),
+    };
+    let apart = |name: &str| (Some(format!("/live/{name}")), None);
+    assert_eq!(chosen(None), apart("en.m3u8"));
+    assert_eq!(chosen(Some(0)), apart("de.m3u8"));
+    assert_eq!(chosen(Some(1)), apart("en.m3u8"));
+    assert_eq!(chosen(Some(2)), (None, None), "it is in the variant itself");
+    assert_eq!(chosen(Some(3)), (None, Some(3)), "it may be a track of the variant");
 }
 
 #[test]
@@ -99,7 +119,7 @@ fn advertisements_and_keys_are_seen() {
 #[test]
 fn what_is_no_playlist_is_told() {
     for wrong in ["", "<html></html>", "GIF89a", "#EXTINF:2,\na.ts\n"] {
-        assert!(parse(wrong.as_bytes(), &base(), 1080).is_err(), "{wrong}");
+        assert!(parse(wrong.as_bytes(), &base(), 1080, None).is_err(), "{wrong}");
     }
 }
 
@@ -110,10 +130,10 @@ fn a_playlist_does_not_grow_in_memory() {
     let map = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MAP:URI=\"{long}\"\n{}", pieces(1000));
     let key = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-KEY:METHOD=AES-128,URI=\"{long}\"\n{}", pieces(1000));
     for bomb in [map, key] {
-        assert!(parse(bomb.as_bytes(), &base(), 1080).is_err_and(|why| why.contains("too long")));
+        assert!(parse(bomb.as_bytes(), &base(), 1080, None).is_err_and(|why| why.contains("too long")));
     }
     let endless = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n{}", pieces(150_000));
-    assert!(parse(endless.as_bytes(), &base(), 1080).is_err_and(|why| why.contains("lines")));
+    assert!(parse(endless.as_bytes(), &base(), 1080, None).is_err_and(|why| why.contains("lines")));
     // A day, with a date for each piece.
     let dated = "#EXT-X-PROGRAM-DATE-TIME:2026-11-21T10:00:00Z\n#EXTINF:2,\na.ts\n".repeat(43_200);
     assert_eq!(media(&format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n{dated}")).pieces.len(), 43_200);
@@ -139,7 +159,7 @@ fn what_a_playlist_says_of_keys_is_read() {
     assert_eq!(c.encryption, Some(Encryption::Other("SAMPLE-AES".to_owned())));
     assert_eq!(d.encryption, Some(Encryption::Other("AES-128".to_owned())), "a key in another format");
     let wrong = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\",IV=0xzz\n#EXTINF:2,\na.ts\n";
-    assert!(parse(wrong.as_bytes(), &base(), 1080).unwrap_err().contains("initialization vector"));
+    assert!(parse(wrong.as_bytes(), &base(), 1080, None).unwrap_err().contains("initialization vector"));
 }
 
 const LOW_LATENCY: &str = "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:4\n\
@@ -177,5 +197,5 @@ fn parts_are_taken_only_where_the_server_waits_and_nothing_is_encrypted() {
     let encrypted = media(&LOW_LATENCY.replace("#EXT-X-MAP:URI=\"init.mp4\"", key));
     assert!(!encrypted.low_latency.unwrap().in_parts && encrypted.pieces.len() == 2);
     let bomb = format!("{LOW_LATENCY}{}", "#EXT-X-PART:DURATION=1,URI=\"p\"\n".repeat(5000));
-    assert!(parse(bomb.as_bytes(), &base(), 1080).unwrap_err().contains("parts"));
+    assert!(parse(bomb.as_bytes(), &base(), 1080, None).unwrap_err().contains("parts"));
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::super::Trouble;
 use super::super::http::Body;
 use super::super::source::Sources;
+use super::Listed;
 use super::ads::Cue;
 use super::key::{Clear, Encryption, Keys};
 use super::parts::waiting;
@@ -51,6 +52,8 @@ pub(super) struct Track<'a> {
     ahead: Option<Ahead<'a>>,
     keys: Keys,
     demuxer: Option<Demuxer>,
+    /// Which audio track of the pieces is taken, where that was chosen.
+    audio: Option<u8>,
     map: Option<Map>,
     /// Discontinuities of the broadcast so far.
     timeline: Option<u64>,
@@ -75,7 +78,8 @@ struct Ahead<'a> {
 
 impl<'a> Track<'a> {
     /// Begins where an earlier pull broke off, where that is still listed.
-    pub(super) fn new(sources: &'a Sources, url: Url, media: Media, reached: Option<u64>) -> Self {
+    pub(super) fn new(sources: &'a Sources, listed: Listed, reached: Option<u64>) -> Self {
+        let Listed { url, media, audio } = listed;
         Self {
             sources,
             url,
@@ -88,6 +92,7 @@ impl<'a> Track<'a> {
             ahead: None,
             keys: Keys::default(),
             demuxer: None,
+            audio,
             map: None,
             timeline: None,
             head: None,
@@ -223,7 +228,7 @@ impl<'a> Track<'a> {
 
     /// A demultiplexer that knows the tracks of fragmented MP4.
     async fn initialised(&mut self, map: &Map, sequence: u64) -> Result<Demuxer, Trouble> {
-        let (sources, mut demuxer) = (self.sources, demuxer(Container::FragmentedMp4)?);
+        let (sources, mut demuxer) = (self.sources, demuxer(Container::FragmentedMp4, self.audio)?);
         let decrypter = self.keys.of(&sources.http, map.encryption.as_ref(), sequence).await?;
         let mut clear = Clear::new(self.opened(&map.at).await?, decrypter);
         let mut chunk = clear.first(is_header).await?;
@@ -284,7 +289,7 @@ impl<'a> Track<'a> {
                     };
                     return self.lose(Trouble::Passing(format!("a segment is no media {why}")));
                 };
-                self.demuxer.insert(demuxer(container)?)
+                self.demuxer.insert(demuxer(container, self.audio)?)
             }
         };
         match demuxer.push(chunk) {
@@ -336,7 +341,7 @@ impl<'a> Track<'a> {
         }
         let read = async {
             let (at, text) = sources.http.playlist(&url).await?;
-            match parse(&text, &at, sources.config.max_height) {
+            match parse(&text, &at, sources.config.max_height, None) {
                 Ok(Listing::Media(media)) => Ok(media),
                 Ok(Listing::Master(_)) => Err(Trouble::Passing("the playlist names no media any more".to_owned())),
                 Err(reason) => Err(Trouble::Passing(reason)),
@@ -376,8 +381,10 @@ impl<'a> Track<'a> {
     }
 }
 
-fn demuxer(container: Container) -> Result<Demuxer, Trouble> {
-    Demuxer::new(container).map_err(|error| Trouble::Final(error.message))
+fn demuxer(container: Container, audio: Option<u8>) -> Result<Demuxer, Trouble> {
+    let mut demuxer = Demuxer::new(container).map_err(|error| Trouble::Final(error.message))?;
+    demuxer.choose_audio(audio);
+    Ok(demuxer)
 }
 
 /// What a segment without an initialisation of its own is, by its first bytes.

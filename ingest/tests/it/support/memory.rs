@@ -11,7 +11,7 @@ use crest_core::sample::{AudioWindow, VideoBatch};
 use crest_core::segment::Fragment;
 use crest_core::signal::{SignalBatch, SignalEntry};
 use crest_core::store::*;
-use crest_core::stream::{SessionRow, Stream, StreamState};
+use crest_core::stream::{ForwardStatus, SessionRow, Stream, StreamState};
 use crest_core::topic::Topic;
 use crest_core::webhook::{AttemptOutcome, Delivery, DeliveryOrder, DeliveryState, Endpoint, LeasedDelivery};
 use crest_core::{
@@ -115,6 +115,12 @@ impl Streams for MemoryStore {
         let waiting = |s: &&mut Stream| matches!(s.state, StreamState::Created | StreamState::Interrupted);
         if let Some(stream) = self.0.lock().unwrap().streams.iter_mut().filter(waiting).find(|s| s.id == *id) {
             stream.state_reason = Some(reason.to_owned());
+        }
+        Ok(())
+    }
+    async fn note_forwards(&self, id: &StreamId, statuses: &[ForwardStatus]) -> Result<()> {
+        if let Some(stream) = self.0.lock().unwrap().streams.iter_mut().find(|s| s.id == *id) {
+            stream.forwarded = statuses.to_vec();
         }
         Ok(())
     }

@@ -13,8 +13,8 @@ use crest_core::units::Span;
 use crest_core::view::Links;
 use crest_core::{OrganizationId, StreamId, WallTime};
 use crest_ingest::{
-    ChatConfig, Ingest, IngestConfig, IngestParts, LimitsConfig, PullConfig, Reserve, RetentionConfig, RtmpConfig,
-    SrtConfig, TwitchApiConfig, Volume, WebRtcConfig,
+    ChatConfig, ForwardConfig, Ingest, IngestConfig, IngestParts, LimitsConfig, PullConfig, Reserve, RetentionConfig,
+    RtmpConfig, SrtConfig, TwitchApiConfig, Volume, WebRtcConfig,
 };
 use crest_media::{KeyframePool, KeyframePoolConfig, SegmenterConfig};
 use crest_store::objects::{StorageConfig, open};
@@ -115,6 +115,7 @@ impl Rig {
             webrtc: settings.webrtc,
             http_url: "http://127.0.0.1:8080".to_owned(),
             limits: settings.limits,
+            forward: ForwardConfig::default(),
             reserve: Reserve::over(root.path(), &settings.retention, eyes).unwrap(),
             retention: settings.retention,
             clip_margin: Span::secs(2),
@@ -159,8 +160,10 @@ pub fn stream(id: &str, source: SourceKind, state: StreamState) -> Stream {
         name: id.to_owned(),
         source,
         source_url: None,
+        audio_track: None,
         chat: None,
         forward: Vec::new(),
+        forwarded: Vec::new(),
         stream_key: format!("key-of-{id}"),
         state,
         state_reason: None,

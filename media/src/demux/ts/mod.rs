@@ -13,7 +13,7 @@ use mpeg2ts_reader::packet::Packet;
 use mpeg2ts_reader::psi::pat::{PatSection, ProgramDescriptor};
 use mpeg2ts_reader::psi::pmt::{PmtSection, StreamInfo};
 
-use super::notes::Notes;
+use super::notes::{Notes, missing};
 use super::track::Unit;
 use crate::file::Kind;
 use clock::Clock;
@@ -25,7 +25,8 @@ const PAT_PID: u16 = 0;
 const PAT_TABLE: u8 = 0;
 const PMT_TABLE: u8 = 2;
 
-/// A transport stream: its first program, of which the first video track and the first audio track that can be read.
+/// A transport stream: its first program, of which the first video track and the first audio track that can be read,
+/// or the audio track that is chosen.
 #[derive(Default)]
 pub(crate) struct TransportStream {
     sync: Sync,
@@ -38,6 +39,8 @@ struct State {
     program: Option<Program>,
     clock: Clock,
     streams: Vec<Stream>,
+    /// The audio track that is chosen, among those that can be read.
+    audio: Option<u8>,
 }
 
 struct Program {
@@ -70,9 +73,15 @@ impl TransportStream {
         units
     }
 
-    /// What is held back; then everything is forgotten.
+    /// Which audio track is read.
+    pub(super) fn choose_audio(&mut self, track: Option<u8>) {
+        self.state.audio = track;
+    }
+
+    /// What is held back; then everything but the choice is forgotten.
     pub(super) fn finish(&mut self) -> Vec<Unit> {
         let mut state = std::mem::take(self).state;
+        self.state.audio = state.audio;
         let mut units = Vec::new();
         for stream in &mut state.streams {
             let held = stream.collector.finish();
@@ -153,7 +162,16 @@ impl State {
             if candidates.len() > 1 {
                 notes.add(format!("a further {media} track is left out: one of each is read"));
             }
-            let chosen = candidates.iter().find(|candidate| known(candidate)).or(candidates.first());
+            let chosen = match self.audio.filter(|_| media == "audio") {
+                Some(track) => {
+                    let chosen = candidates.get(usize::from(track));
+                    if chosen.is_none() {
+                        notes.add(missing(track, candidates.len()));
+                    }
+                    chosen
+                }
+                None => candidates.iter().find(|candidate| known(candidate)).or(candidates.first()),
+            };
             let Some(&(pid, kind)) = chosen else { continue };
             let kept = before.iter().position(|s| s.pid == pid && s.kind == kind).map(|at| before.remove(at));
             self.streams.push(kept.unwrap_or_else(|| Stream { pid, kind, collector: Collector::default() }));

@@ -3,7 +3,7 @@
 use crest_core::event::EventType;
 use crest_core::store::Page;
 use crest_core::stream::StreamState::{Created, Ended, Interrupted, Live};
-use crest_core::stream::{SourceKind, Stream};
+use crest_core::stream::{ForwardState, ForwardStatus, ForwardTarget, SourceKind, Stream};
 use crest_core::view::{Links, stream_event};
 use crest_core::{Fault, MediaTime, Session, StreamId, WallTime};
 
@@ -213,4 +213,22 @@ async fn a_key_that_was_replaced_opens_nothing_any_more() {
     let late = rotate(&world.organization, &world.stream, "key_late").await.unwrap_err();
     assert_eq!(late.fault, Fault::Conflict);
     assert!(world.store.stream_of_key("key_new").await.unwrap().is_some(), "whoever has it is told that it is over");
+}
+
+#[tokio::test]
+async fn how_servers_are_doing_is_noted_beside_a_stream() {
+    let world = World::new().await;
+    let mut stream = stream_of(&world.organization, &StreamId::from_raw("str_relayed"), NOW);
+    let target = |url: &str| ForwardTarget { url: url.to_owned(), stream_key: Some("a key".to_owned()) };
+    stream.forward = vec![target("rtmp://a.test/app"), target("rtmps://b.test/app")];
+    stream.audio_track = Some(3);
+    world.store.create_stream(&stream).await.unwrap();
+    let read = async || world.store.stream(&world.organization, &stream.id).await.unwrap().unwrap();
+    assert_eq!(read().await, stream);
+    let status = |state, reason: Option<&str>| ForwardStatus { state, reason: reason.map(str::to_owned), since: NOW };
+    stream.forwarded = vec![status(ForwardState::Live, None), status(ForwardState::Waiting, Some("gone"))];
+    world.store.note_forwards(&stream.id, &stream.forwarded).await.unwrap();
+    assert_eq!(read().await, stream, "nothing else changed");
+    world.store.note_forwards(&stream.id, &[]).await.unwrap();
+    assert_eq!(read().await.forwarded, []);
 }
