@@ -36,7 +36,10 @@ if have apt-get && have dpkg-query; then
         program npm npm
         # Peers of pulled feeds: a web server, what finds the broadcast on a page, GStreamer's RTSP server.
         for name in nginx-light streamlink python3-gi gir1.2-gst-rtsp-server-1.0; do package "$name"; done
-        program chromium chromium
+        # Test certificates and keys.
+        program openssl openssl
+        # Ubuntu has it as a snap alone: scripts/verifiers.sh fetches one there.
+        if ! grep -q '^ID=ubuntu$' /etc/os-release; then program chromium chromium; fi
     fi
     if ((${#missing[@]})); then
         sudo=()
@@ -56,7 +59,7 @@ else
         pkg-config --exists openssl zlib || missing+=("OpenSSL and zlib with their development files")
     fi
     if [[ $what == all ]]; then
-        for name in python3 node npm chromium gst-launch-1.0; do have "$name" || missing+=("$name"); done
+        for name in python3 node npm openssl gst-launch-1.0; do have "$name" || missing+=("$name"); done
     fi
     ((${#missing[@]} == 0)) || die "this machine has no apt-get; install these yourself, then run it again: ${missing[*]}"
 fi

@@ -14,6 +14,9 @@ rm -rf "$folder/stamp" "$folder/venv" "$folder/node_modules"
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check -r "$pins/requirements.txt"
 cp "$pins/package.json" "$pins/package-lock.json" "$folder/"
-# Chromium is the system's.
 (cd "$folder" && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund --loglevel=error)
+# Chromium is the system's, where it has one.
+if [[ ! -x /usr/bin/chromium && -z ${CREST_CHROMIUM:-} ]]; then
+    (cd "$folder" && PLAYWRIGHT_BROWSERS_PATH="$folder/browsers" npx playwright-core install --with-deps chromium)
+fi
 echo "$stamp" >"$folder/stamp"

@@ -2,11 +2,14 @@
 // RTCPeerConnection. Arguments: the folder of the npm packages, the endpoint, the stream key, and the tracks ("video"
 // or "audio,video"). Says "connected" when media can flow; ends the session with a DELETE when its standard input is closed, and says what that was answered.
 
+import { existsSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
 const [modules, endpoint, key, tracks] = process.argv.slice(2);
+// Where the system has no Chromium, the one that was fetched beside the packages.
+process.env.PLAYWRIGHT_BROWSERS_PATH ??= join(modules, "..", "browsers");
 const { chromium } = createRequire(join(modules, "package.json"))("playwright-core");
 
 // A page may use the camera only if it comes from this machine or over TLS.
@@ -14,7 +17,7 @@ const site = createServer((_, answer) => answer.setHeader("Content-Type", "text/
 await new Promise((listening) => site.listen(0, "127.0.0.1", listening));
 
 const browser = await chromium.launch({
-  executablePath: process.env.CREST_CHROMIUM ?? "/usr/bin/chromium",
+  executablePath: process.env.CREST_CHROMIUM ?? ["/usr/bin/chromium"].find(existsSync),
   args: [
     "--no-sandbox",
     "--use-fake-device-for-media-stream",
