@@ -12,6 +12,7 @@ use crest_core::stream::{SourceKind, Stream, StreamState};
 use crest_core::{Fault, StreamId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::Mutex;
 use url::Url;
 use utoipa::ToSchema;
 
@@ -200,7 +201,11 @@ pub async fn create(
         )
         .header(RETRY_AFTER, HeaderValue::from_static(AGAIN_SECONDS)));
     }
+    /// Pulled streams are counted and made one after the other: many at once would all find room.
+    static PULLS: Mutex<()> = Mutex::const_new(());
+    let mut one_by_one = None;
     if new.source.kind == SourceKind::Url {
+        one_by_one = Some(PULLS.lock().await);
         let max = api.config.max_pulled_streams;
         if api.store.open_pulls(&organization.id).await? >= max {
             let said = format!("Stop one first; an organization has at most {max} streams that are pulled.");
@@ -232,6 +237,7 @@ pub async fn create(
         updated_at: now,
     };
     api.store.create_stream(&stream).await?;
+    drop(one_by_one);
     if stream.source == SourceKind::Url
         && let Err(error) = api.feeds.pull(&stream).await
     {

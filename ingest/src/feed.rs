@@ -159,7 +159,13 @@ impl Feed {
     /// its publisher come back.
     pub(crate) async fn finish(mut self) -> SessionMedia {
         let closed = self.media.segmenter.finish();
+        let failed = closed.is_err();
         self.store(closed).await;
+        if failed {
+            // What had closed before is told now.
+            let rest = self.media.segmenter.finish();
+            self.store(rest).await;
+        }
         self.ring.close();
         let uploaded = async {
             if let Some(uploads) = &self.shared.uploads {

@@ -10,12 +10,13 @@ use crest_core::stream::SourceKind;
 use crest_core::{StreamId, WallTime};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::forward::Relay;
 use crate::lifecycle::Ending;
-use crate::limits::{Gate, Permit};
+use crate::limits::{Bucket, Gate, LimitsConfig, Permit};
 
 /// Events of one publisher on their way to its feed; a full channel makes the publisher wait.
 const DELIVERIES: usize = 16;
@@ -81,6 +82,8 @@ pub struct Publication {
     stream: StreamId,
     deliveries: mpsc::Sender<Delivery>,
     disconnect: CancellationToken,
+    /// What it may send, what is not taken included.
+    raw: Bucket,
     /// Which audio track to take, where the stream says so.
     pub(crate) audio_track: Option<u8>,
     /// Where what it sends goes as it came, if anywhere.
@@ -94,6 +97,12 @@ impl Publication {
         if let Some(relay) = &self.relay {
             relay.send(kind, timestamp, body);
         }
+    }
+
+    /// Whether it may send so many bytes now. What is taken is counted by the feed's gate; this is for the rest, and
+    /// twice as generous.
+    pub(crate) fn may_send(&mut self, bytes: usize) -> bool {
+        self.raw.take((bytes as u64).saturating_mul(8), Instant::now())
     }
 
     /// Which audio track is taken, counted from 0; `None` takes the first.
@@ -187,7 +196,9 @@ impl Drop for Source {
 pub(crate) fn publication(stream: StreamId, permit: Permit, key: Option<KeyDigest>) -> (Publication, Source) {
     let (sender, receiver) = mpsc::channel(DELIVERIES);
     let disconnect = CancellationToken::new();
+    let LimitsConfig { feed_bits_per_second, burst, .. } = *permit.config();
+    let raw = Bucket::new(feed_bits_per_second.saturating_mul(2), burst.0);
     let publication =
-        Publication { stream, deliveries: sender, disconnect: disconnect.clone(), audio_track: None, relay: None };
+        Publication { stream, deliveries: sender, disconnect: disconnect.clone(), raw, audio_track: None, relay: None };
     (publication, Source { deliveries: receiver, disconnect, gate: Gate::new(permit), key })
 }

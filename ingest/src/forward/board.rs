@@ -13,6 +13,8 @@ use super::line::Line;
 
 /// The least time between two notes: servers that come and go write no more than this.
 const EVERY: Duration = Duration::from_secs(1);
+/// How often all is noted again: the process that had a stream before may have noted after this one that it is over.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// The servers of every stream that is relayed here, and which streams have something new to note.
 #[derive(Default)]
@@ -56,7 +58,11 @@ impl Board {
     pub(super) async fn run(self: Arc<Self>, store: SharedStore, shutdown: CancellationToken) {
         let noting = async {
             loop {
-                self.changed.notified().await;
+                if tokio::time::timeout(AGAIN, self.changed.notified()).await.is_err() {
+                    let mut inner = self.lock();
+                    let all: Vec<StreamId> = inner.lines.keys().cloned().collect();
+                    inner.changed.extend(all);
+                }
                 self.note(&store).await;
                 tokio::time::sleep(EVERY).await;
             }

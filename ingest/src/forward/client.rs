@@ -210,6 +210,17 @@ impl Client {
         self.writer.to.shutdown().await.map_err(broke)
     }
 
+    /// The key and the query, whole and in parts, the longest first: servers repeat the one or the other.
+    fn secrets(&self) -> Vec<&str> {
+        /// What is shorter says nothing.
+        const SHORTEST: usize = 4;
+        let whole = [self.key.as_str(), self.query.as_str()];
+        let parts = whole.iter().flat_map(|secret| secret.split(['?', '&', '=']));
+        let mut secrets: Vec<&str> = whole.iter().copied().chain(parts).filter(|s| s.len() >= SHORTEST).collect();
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets
+    }
+
     /// Why the server does not want the feed, in its words, without secrets.
     fn reason(&self, command: &Command) -> String {
         let (code, description) = (command.info("code"), command.info("description"));
@@ -219,10 +230,8 @@ impl Client {
             (description, "") => description.to_owned(),
             (description, code) => format!("{description} ({code})"),
         };
-        for secret in [&self.key, &self.query] {
-            if !secret.is_empty() {
-                said = said.replace(secret.as_str(), "…");
-            }
+        for secret in self.secrets() {
+            said = said.replace(secret, "…");
         }
         let said: String = said.chars().filter(|c| !c.is_control()).take(REASON).collect();
         format!("the server refused: {said}")

@@ -22,19 +22,22 @@ struct Inner {
     queue: Queue,
     /// Whether somebody is about to take what waits, or takes it: otherwise nothing does.
     awaited: bool,
+    /// The publisher has sent something.
+    begun: bool,
     status: ForwardStatus,
 }
 
 impl Line {
     pub(super) fn new(queue: Queue, now: WallTime) -> Self {
         let status = ForwardStatus { state: ForwardState::Connecting, reason: None, since: now };
-        let inner = Mutex::new(Inner { queue, awaited: true, status });
+        let inner = Mutex::new(Inner { queue, awaited: true, begun: false, status });
         Self { inner, filled: Notify::new(), over: CancellationToken::new() }
     }
 
     /// Takes a message on its way to the server; never waits.
     pub(super) fn push(&self, tag: Tag) {
         let mut inner = self.lock();
+        inner.begun = true;
         let (dropped, cause) = match inner.awaited {
             true => (inner.queue.push(tag), "slow"),
             false => (inner.queue.pass(&tag), "away"),
@@ -42,6 +45,17 @@ impl Line {
         drop(inner);
         count_dropped(dropped, cause);
         self.filled.notify_one();
+    }
+
+    /// Returns when the publisher has sent something.
+    pub(super) async fn begun(&self) {
+        loop {
+            let filled = self.filled.notified();
+            if self.lock().begun {
+                return;
+            }
+            filled.await;
+        }
     }
 
     /// The next message to send. Dropped before it has come, nothing is lost.

@@ -6,6 +6,8 @@ use crate::rtmp::message::{AUDIO, DATA, VIDEO};
 
 /// Headers that are kept: two for each of some tracks, and the metadata.
 const HEADERS: usize = 32;
+/// The longest header; they are some hundred bytes.
+const HEADER_BYTES: usize = 64 * 1024;
 
 /// One message of a publisher. Cloning it copies no media.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +42,10 @@ pub(super) enum Role {
 impl Tag {
     /// What it is, from its first bytes (FLV 10.1 E.4.2 and E.4.3; Enhanced RTMP v2 for extended headers).
     pub(super) fn role(&self) -> Role {
-        let header = |packet, track| Role::Header(Slot { kind: self.kind, packet, track });
+        let header = |packet, track| match self.body.len() {
+            0..=HEADER_BYTES => Role::Header(Slot { kind: self.kind, packet, track }),
+            _ => Role::Rest,
+        };
         let first = self.body.first().copied().unwrap_or_default();
         let second = self.body.get(1).copied();
         match self.kind {

@@ -28,6 +28,11 @@ impl Target {
     pub(super) async fn run(self) {
         let url = self.server.shown();
         let mut pause = Pause::new(self.config.pause.0, self.config.max_pause.0);
+        // A publisher that comes and goes without sending anything is no reason to knock.
+        tokio::select! {
+            () = self.line.over.cancelled() => return,
+            () = self.line.begun() => {}
+        }
         loop {
             self.line.open();
             let connecting = timeout(self.config.timeout.0, Client::publish(&self.server, &self.door));

@@ -21,9 +21,11 @@ use crate::rtmp::message::{COMMAND, Message, VIDEO};
 
 const QUEUE_BYTES: usize = 1 << 20;
 const SOON: Duration = Duration::from_secs(20);
+/// Until a server is given up, where it is to be.
+const BRIEF: Duration = Duration::from_secs(3);
 
 /// A target at this address, whose task runs.
-fn target(url: &str, allow_private: bool) -> Arc<Line> {
+fn target(url: &str, allow_private: bool, timeout: Duration) -> Arc<Line> {
     let tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -38,12 +40,14 @@ fn target(url: &str, allow_private: bool) -> Arc<Line> {
         board: Arc::default(),
         config: ForwardConfig {
             pause: Span(Duration::from_millis(50)),
-            timeout: Span(Duration::from_secs(1)),
+            timeout: Span(timeout),
             ..ForwardConfig::default()
         },
         door: Door { allowed, tls: Arc::new(tls) },
     };
     tokio::spawn(target.run());
+    // Nobody is connected to before the publisher has sent something; this cannot be decoded and goes nowhere.
+    line.push(Tag { kind: VIDEO, timestamp: 0, body: Bytes::from_static(&[0x27, 1, 0, 0, 0]) });
     line
 }
 
@@ -125,7 +129,7 @@ fn keyframe(timestamp: u32, length: usize) -> Tag {
 #[tokio::test]
 async fn messages_arrive_as_they_were_sent_beyond_24_bits_of_time_too() {
     let (listener, url) = listen().await;
-    let line = target(&url, true);
+    let line = target(&url, true, SOON);
     let mut peer = Peer::accept(&listener).await;
     peer.take().await;
     until(&line, ForwardState::Live).await;
@@ -150,7 +154,7 @@ async fn messages_arrive_as_they_were_sent_beyond_24_bits_of_time_too() {
 #[tokio::test]
 async fn a_server_that_stops_reading_costs_no_more_than_its_queue_and_is_given_up() {
     let (listener, url) = listen().await;
-    let line = target(&url, true);
+    let line = target(&url, true, BRIEF);
     let mut peer = Peer::accept(&listener).await;
     peer.take().await;
     until(&line, ForwardState::Live).await;
@@ -168,7 +172,7 @@ async fn a_server_that_stops_reading_costs_no_more_than_its_queue_and_is_given_u
 #[tokio::test]
 async fn a_refusal_is_told_without_secrets_and_the_server_is_asked_again() {
     let (listener, url) = listen().await;
-    let line = target(&url, true);
+    let line = target(&url, true, SOON);
     let mut peer = Peer::accept(&listener).await;
     let connect = peer.asked("connect").await;
     peer.say("_result", connect.number, vec![Value::Null, Value::Null]).await;
@@ -191,7 +195,7 @@ async fn a_refusal_is_told_without_secrets_and_the_server_is_asked_again() {
 async fn private_addresses_and_peers_that_are_no_servers_are_refused_with_a_reason() {
     let (listener, url) = listen().await;
     let reason = async |url: &str, private: bool| {
-        until(&target(url, private), ForwardState::Waiting).await.reason.unwrap_or_default()
+        until(&target(url, private, BRIEF), ForwardState::Waiting).await.reason.unwrap_or_default()
     };
     let refused = reason(&url, false).await;
     assert!(refused.contains("pull.allow"), "{refused}");

@@ -7,7 +7,7 @@ use super::ledger::Rate;
 /// A token bucket (RFC 2697's idea of a committed rate with a burst): it holds what `burst` at the rate is, fills
 /// at the rate, and starts full.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     /// Per second; 0 is no limit.
     rate: u64,
     most: f64,
@@ -16,13 +16,13 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(rate: u64, burst: Duration) -> Self {
+    pub(crate) fn new(rate: u64, burst: Duration) -> Self {
         let most = rate as f64 * burst.as_secs_f64();
         Self { rate, most, left: most, at: None }
     }
 
     /// Whether so much may still be taken now. What was too much is not taken.
-    pub(super) fn take(&mut self, amount: u64, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, amount: u64, now: Instant) -> bool {
         if self.rate == 0 {
             return true;
         }

@@ -9,6 +9,7 @@ mod meter;
 pub use config::LimitsConfig;
 pub(crate) use gate::Gate;
 pub(crate) use ledger::{Ledger, Permit};
+pub(crate) use meter::Bucket;
 
 /// More than may be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]

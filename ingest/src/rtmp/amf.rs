@@ -69,14 +69,19 @@ impl Value {
     }
 }
 
-/// Reads all values of a message.
-pub(crate) fn read(message: &[u8]) -> Result<Vec<Value>, Violation> {
+/// Reads the values of a message up to where it breaks off, or goes on in a way that is not read; whether it does.
+/// A message beyond all bounds is an error.
+pub(crate) fn read_some(message: &[u8]) -> Result<(Vec<Value>, bool), Violation> {
     let mut reader = Reader { rest: message, values: 0 };
     let mut values = Vec::new();
     while !reader.rest.is_empty() {
-        values.push(reader.value(0)?);
+        match reader.value(0) {
+            Ok(value) => values.push(value),
+            Err(Violation::Broken) => return Ok((values, true)),
+            Err(violation) => return Err(violation),
+        }
     }
-    Ok(values)
+    Ok((values, false))
 }
 
 struct Reader<'a> {
@@ -155,6 +160,10 @@ impl<'a> Reader<'a> {
     fn properties(&mut self, depth: usize) -> Result<Vec<(String, Value)>, Violation> {
         let mut properties = Vec::new();
         loop {
+            if self.rest.is_empty() {
+                // Some encoders leave the end out where the message ends.
+                return Ok(properties);
+            }
             let name = self.text(2)?;
             if name.is_empty() && self.rest.first() == Some(&OBJECT_END) {
                 self.byte()?;

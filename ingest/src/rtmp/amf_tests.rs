@@ -12,6 +12,12 @@ pub(crate) fn count(value: &Value) -> usize {
     }
 }
 
+/// A message that is whole.
+fn read(message: &[u8]) -> Result<Vec<Value>, Violation> {
+    let (values, broken) = read_some(message)?;
+    if broken { Err(Violation::Broken) } else { Ok(values) }
+}
+
 fn strict_array(count: u32, element: &[u8]) -> Vec<u8> {
     let mut bytes = vec![STRICT_ARRAY];
     bytes.extend(count.to_be_bytes());
@@ -50,7 +56,7 @@ fn what_breaks_off_is_refused() {
         b"\x0c\xff\xff\xff\xffabc".as_slice(),
         b"\x0a\xff\xff\xff\xff\x05",
         b"\x08\xff\xff\xff\xff\x00\x01a",
-        b"\x03\x00\x01a\x05",
+        b"\x03\x00\x01a\x05\x00",
         b"\x00\x01",
         b"\x02\x00\x01\xff",
         b"\x42",
@@ -86,7 +92,7 @@ proptest! {
         // Mostly markers and short lengths, so that values nest.
         message in prop::collection::vec(prop_oneof![0u8..0x12, Just(0u8), any::<u8>()], 0..3000),
     ) {
-        if let Ok(values) = read(&message) {
+        if let Ok((values, _)) = read_some(&message) {
             prop_assert!(values.iter().map(count).sum::<usize>() <= MAX_VALUES);
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Chunks {
     header: [u8; HEADER],
     header_length: usize,
     expect: Expect,
+    /// The peer does not repeat a time of four bytes in front of each further chunk of a message, as it should.
+    bare: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +48,8 @@ struct ChunkStream {
     id: u32,
     timestamp: u32,
     delta: u32,
-    extended: bool,
+    /// What stood after the last header that said a time, if anything did.
+    extension: Option<u32>,
     length: usize,
     kind: u8,
     message_stream: u32,
@@ -55,7 +58,7 @@ struct ChunkStream {
 
 impl ChunkStream {
     fn new(id: u32) -> Self {
-        Self { id, timestamp: 0, delta: 0, extended: false, length: 0, kind: 0, message_stream: 0, body: None }
+        Self { id, timestamp: 0, delta: 0, extension: None, length: 0, kind: 0, message_stream: 0, body: None }
     }
 }
 
@@ -70,6 +73,7 @@ impl Chunks {
             header: [0; HEADER],
             header_length: 0,
             expect: Expect::Header,
+            bare: false,
         }
     }
 
@@ -131,41 +135,52 @@ impl Chunks {
         };
         self.header_length = 0;
         let index = self.stream(fields.id).ok_or(Violation::ChunkStreams)?;
-        let chunk_size = self.chunk_size;
+        let (chunk_size, bare) = (self.chunk_size, &mut self.bare);
         let stream = self.streams.get_mut(index).ok_or(Violation::ChunkStreams)?;
-        let continues = stream.body.is_some();
-        if continues && fields.format != 3 {
+        if stream.body.is_some() && fields.format != 3 {
             // Half a message is followed by its other half.
             return Err(Violation::Malformed);
         }
-        stream.extended = timed.is_some();
+        if let Some(body) = &mut stream.body {
+            let now = stream.length.saturating_sub(body.len()).min(chunk_size);
+            let mut left = now;
+            if let Some(time) = timed
+                && Some(time) != stream.extension
+                && time != stream.timestamp
+                && now >= size_of_val(&time)
+            {
+                // It was not the time, but what the chunk begins with.
+                body.extend_from_slice(&time.to_be_bytes());
+                left -= size_of_val(&time);
+                *bare = true;
+            }
+            return Ok(Some((index, left)));
+        }
+        stream.extension = timed;
         if let Some((length, kind)) = fields.message {
             (stream.length, stream.kind) = (length, kind);
         }
         if let Some(message_stream) = fields.stream {
             stream.message_stream = message_stream;
         }
-        if !continues {
-            match timed.or(fields.time) {
-                // After a header without a time, what the last one said is the step to this message.
-                Some(time) if fields.format == 0 => (stream.timestamp, stream.delta) = (time, time),
-                Some(delta) if fields.format < 3 => {
-                    (stream.timestamp, stream.delta) = (stream.timestamp.wrapping_add(delta), delta);
-                }
-                _ => stream.timestamp = stream.timestamp.wrapping_add(stream.delta),
+        match timed.or(fields.time) {
+            // After a header without a time, what the last one said is the step to this message.
+            Some(time) if fields.format == 0 => (stream.timestamp, stream.delta) = (time, time),
+            Some(delta) if fields.format < 3 => {
+                (stream.timestamp, stream.delta) = (stream.timestamp.wrapping_add(delta), delta);
             }
-            let textual = matches!(stream.kind, DATA_AMF3 | COMMAND_AMF3 | DATA | COMMAND);
-            if textual && stream.length > MAX_COMMAND {
-                return Err(Violation::Command);
-            }
-            self.announced += stream.length;
-            if self.announced > self.allowance {
-                return Err(Violation::TooLarge);
-            }
-            stream.body = Some(BytesMut::with_capacity(stream.length));
+            _ => stream.timestamp = stream.timestamp.wrapping_add(stream.delta),
         }
-        let missing = stream.length - stream.body.as_ref().map_or(0, BytesMut::len);
-        Ok(Some((index, missing.min(chunk_size))))
+        let textual = matches!(stream.kind, DATA_AMF3 | COMMAND_AMF3 | DATA | COMMAND);
+        if textual && stream.length > MAX_COMMAND {
+            return Err(Violation::Command);
+        }
+        self.announced += stream.length;
+        if self.announced > self.allowance {
+            return Err(Violation::TooLarge);
+        }
+        stream.body = Some(BytesMut::with_capacity(stream.length));
+        Ok(Some((index, stream.length.min(chunk_size))))
     }
 
     /// What the header that has begun is, or how many bytes it takes to know more.
@@ -194,7 +209,10 @@ impl Chunks {
         }
         let extended = match of.time {
             Some(time) => time == EXTENDED,
-            None => self.streams.iter().any(|stream| stream.id == id && stream.extended),
+            None => self
+                .streams
+                .iter()
+                .any(|stream| stream.id == id && stream.extension.is_some() && !(self.bare && stream.body.is_some())),
         };
         if !extended {
             return Ok(Wanted::Nothing(of, None));

@@ -77,6 +77,22 @@ fn a_step_of_more_than_three_bytes_stands_after_the_header() {
 }
 
 #[test]
+fn a_time_of_four_bytes_may_be_left_out_of_further_chunks() {
+    let long = message(VIDEO, 0x0123_4567, &(0..=255).collect::<Vec<u8>>());
+    let whole = written(&long, 4, 100);
+    // Header and time, a hundred bytes, one byte of header and the time again, and so on.
+    let (first, time) = (12 + 4 + 100, 4);
+    let rest = &whole[first..];
+    let (second, third) = (1 + time + 100, 1 + time + 56);
+    assert_eq!(rest.len(), second + third);
+    let bare = [&whole[..=first], &rest[1 + time..second], &rest[second..=second], &rest[second + 1 + time..]].concat();
+    let size = written(&set_chunk_size(100), 2, 128);
+    let expected = Ok(vec![long.clone(), long]);
+    assert_eq!(read(&mut Chunks::new(1000), [&size[..], &bare, &bare]), expected);
+    assert_eq!(read(&mut Chunks::new(1000), [&size[..], &whole, &whole]), expected);
+}
+
+#[test]
 fn chunk_streams_are_named_in_one_two_or_three_bytes_and_interleave() {
     let (one, other) = (message(VIDEO, 5, &[1; 300]), message(AUDIO, 6, &[2; 200]));
     let (first, second) = (written(&one, 4, 128), written(&other, 5, 128));

@@ -12,12 +12,14 @@ pub(crate) struct Command {
     pub(crate) number: f64,
     /// The first is an object or nothing, what follows depends on the name.
     pub(crate) values: Vec<Value>,
+    /// It broke off behind the values, or goes on in a way that is not read.
+    broken: bool,
 }
 
 impl Command {
     /// One to be sent.
     pub(crate) fn new(name: &str, number: f64, values: impl Into<Vec<Value>>) -> Self {
-        Self { name: name.to_owned(), number, values: values.into() }
+        Self { name: name.to_owned(), number, values: values.into(), broken: false }
     }
 
     /// Reads a message of type 20, or of type 17, which has a byte more in front of the same.
@@ -26,10 +28,16 @@ impl Command {
         if message.kind == COMMAND_AMF3 {
             bytes = bytes.strip_prefix(&[0]).unwrap_or(bytes);
         }
-        let mut values = amf::read(bytes)?.into_iter();
+        let (values, broken) = amf::read_some(bytes)?;
+        let mut values = values.into_iter();
         let name = values.next().and_then(|name| name.as_text().map(str::to_owned)).ok_or(Violation::Broken)?;
         let number = values.next().as_ref().and_then(Value::as_number).unwrap_or_default();
-        Ok(Self { name, number, values: values.collect() })
+        Ok(Self { name, number, values: values.collect(), broken })
+    }
+
+    /// What cannot be missing of a command that broke off: some encoders send odd things where nobody looks.
+    pub(crate) fn needed<T>(&self, value: Option<T>) -> Result<Option<T>, Violation> {
+        if self.broken && value.is_none() { Err(Violation::Broken) } else { Ok(value) }
     }
 
     /// The message that says it on a message stream.
@@ -92,4 +100,41 @@ pub(super) fn connected(number: f64) -> Command {
         ("objectEncoding", Value::Number(0.0)),
     ]);
     Command::new("_result", number, [properties, info])
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use bytes::Bytes;
+
+    fn command(bytes: &[u8]) -> Result<Command, Violation> {
+        Command::read(&Message { kind: COMMAND, stream: 0, timestamp: 0, body: Bytes::copy_from_slice(bytes) })
+    }
+
+    #[test]
+    fn what_breaks_off_behind_what_is_needed_does_no_harm() {
+        let publish = [&b"\x02\x00\x07publish"[..], &[0; 9], b"\x05\x02\x00\x03key\x02\x00\x04li"].concat();
+        let read = command(&publish).unwrap();
+        assert_eq!(read.needed(read.text(0)), Ok(Some("key")));
+        assert_eq!(read.needed(read.text(1)), Err(Violation::Broken));
+        // The end of the object is missing.
+        let connect = [&b"\x02\x00\x07connect"[..], &[0; 9], b"\x03\x00\x03app\x02\x00\x04live"].concat();
+        let read = command(&connect).unwrap();
+        assert_eq!(read.values, [Value::object([("app", Value::text("live"))])]);
+        // AMF3 from here on.
+        let other = [&b"\x02\x00\x01a"[..], &[0; 9], b"\x11\x0a\x0b"].concat();
+        assert_eq!(command(&other).map(|read| read.values), Ok(vec![]));
+        assert_eq!(command(b"\x02\x00\x07conn"), Err(Violation::Broken));
+    }
+
+    #[test]
+    fn what_is_said_is_understood() {
+        let said = status("error", "NetStream.Publish.BadName", "unknown stream key");
+        let heard = Command::read(&said.message(1)).unwrap();
+        assert_eq!((heard.name.as_str(), heard.info("level")), ("onStatus", "error"));
+        assert_eq!(heard.info("description"), "unknown stream key");
+        let heard = Command::read(&connected(1.0).message(0)).unwrap();
+        assert_eq!((heard.number, heard.info("code")), (1.0, "NetConnection.Connect.Success"));
+    }
 }

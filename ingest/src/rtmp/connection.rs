@@ -154,7 +154,11 @@ async fn converse(socket: &mut Socket, session: &mut Session, gather: Duration) 
         let left = rest.len();
         socket.left(left);
         let taken = match message {
-            Ok(Some(message)) => session.take(message).await,
+            Ok(Some(message)) => {
+                // Bytes may be there for ever, and messages that lead to nothing wait for nothing: others come first.
+                tokio::task::consume_budget().await;
+                session.take(message).await
+            }
             Ok(None) => {
                 if !publishes && session.publisher.is_some() {
                     publishes = true;

@@ -20,6 +20,7 @@ const CHANGES_WITHIN: Duration = Duration::from_secs(10);
 /// What publishes, from its admission on.
 pub(super) struct Publisher {
     peer: SocketAddr,
+    max_frame: usize,
     publication: Publication,
     parser: TagParser,
     told: HashSet<Skip>,
@@ -33,6 +34,8 @@ pub(super) enum Unwanted {
     Over,
     /// The configuration changes too often.
     Erratic,
+    /// More is sent than may be, most of which is not taken.
+    Flood,
 }
 
 /// Changes of configuration, counted from the first one on and afresh after a while.
@@ -65,6 +68,7 @@ impl Publisher {
                 let chosen = Chosen { audio: publication.audio_track().unwrap_or_default(), ..Chosen::default() };
                 Ok(Self {
                     peer,
+                    max_frame,
                     publication,
                     parser: TagParser::new(max_frame, chosen),
                     told: HashSet::new(),
@@ -87,7 +91,12 @@ impl Publisher {
 
     /// Takes a message of media or metadata; waits while the feed is busy.
     pub(super) async fn take(&mut self, message: &Message) -> Result<(), Unwanted> {
-        self.publication.relay(message.kind, message.timestamp, &message.body);
+        if !self.publication.may_send(message.body.len()) {
+            return Err(Unwanted::Flood);
+        }
+        if message.body.len() <= self.max_frame {
+            self.publication.relay(message.kind, message.timestamp, &message.body);
+        }
         let kind = match message.kind {
             AUDIO => TagKind::Audio,
             VIDEO => TagKind::Video,

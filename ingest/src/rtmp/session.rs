@@ -155,12 +155,12 @@ impl Session {
             let early = matches!(message.kind, DATA | DATA_AMF3);
             return if early { Ok(()) } else { Err(Violation::NotPublishing.into()) };
         };
-        if matches!(message.kind, AUDIO | VIDEO) {
-            self.deadline.send_if_modified(|deadline| later(deadline, self.idle));
-        }
+        let is_media = matches!(message.kind, AUDIO | VIDEO) && !message.body.is_empty();
+        let heard = || self.deadline.send_if_modified(|deadline| is_media && later(deadline, self.idle));
+        heard();
         publisher.take(message).await?;
         // Delivering may have waited for the feed; that was not the publisher's silence.
-        self.deadline.send_if_modified(|deadline| later(deadline, self.idle));
+        heard();
         Ok(())
     }
 
@@ -178,7 +178,10 @@ impl Session {
                 self.say(0, &Command::new("onFCPublish", 0.0, [Value::Null]));
                 Ok(())
             }
-            "publish" if self.connected => self.publish(command.text(0).unwrap_or_default(), stream).await,
+            "publish" if self.connected => {
+                let key = command.needed(command.text(0))?.unwrap_or_default();
+                self.publish(key, stream).await
+            }
             "FCUnpublish" => {
                 self.say(0, &Command::new("onFCUnpublish", 0.0, [Value::Null]));
                 Ok(())
@@ -204,7 +207,8 @@ impl Session {
     }
 
     fn connect(&mut self, command: &Command) -> Result<(), Ending> {
-        let app = command.values.first().and_then(|of| of.get("app")).and_then(Value::as_text).unwrap_or_default();
+        let app = command.values.first().and_then(|of| of.get("app")).and_then(Value::as_text);
+        let app = command.needed(app)?.unwrap_or_default();
         // What follows a question mark is for servers that know it.
         let app = app.split('?').next().unwrap_or_default();
         if app.trim_matches('/') != APPLICATION {
@@ -285,6 +289,10 @@ impl From<Unwanted> for Ending {
     fn from(unwanted: Unwanted) -> Self {
         match unwanted {
             Unwanted::Over => Self::refused("disconnected"),
+            Unwanted::Flood => Self::new(
+                Some("flood"),
+                "it sends more than twice what limits.feed_bits_per_second allows, what is not taken included",
+            ),
             Unwanted::Erratic => {
                 Self::new(Some("configurations"), "the publisher's configuration changes all the time")
             }
