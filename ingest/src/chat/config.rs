@@ -75,9 +75,12 @@ pub struct YoutubeConfig {
     /// How long a day's quota is to last: over this time of following it is spread evenly among the streams.
     /// Shorter, and chat arrives sooner; what lies after it is not followed until the next day.
     pub spread: Span,
-    /// How long an answer may take.
+    /// How long connecting, or an answer that is no stream, may take.
     pub timeout: Span,
-    /// The largest answer that is read.
+    /// After this long without a page a stream is opened again, where the last page ended. It may be that nobody
+    /// wrote; but nothing else shows that YouTube has forgotten an open connection. Each time costs 5 units.
+    pub silence: Span,
+    /// The largest answer, or page of a stream, that is read.
     pub answer: ByteSize,
     /// The longest pause after failures. The first is a second; each is about double the one before.
     pub longest_pause: Span,
@@ -98,6 +101,7 @@ impl Default for YoutubeConfig {
             daily_quota: 10_000,
             spread: Span::secs(4 * 3600),
             timeout: Span::secs(15),
+            silence: Span::secs(600),
             answer: ByteSize::mib(16),
             longest_pause: Span::secs(300),
         }

@@ -1,23 +1,29 @@
-//! The two requests to YouTube's Data API v3 that following a chat takes, and what its errors mean. As documented at
-//! developers.google.com/youtube/v3/live/docs/liveChatMessages/list.
+//! The three requests to YouTube's Data API v3 that following a chat takes, and what its errors mean. As documented at
+//! developers.google.com/youtube/v3/live/docs/liveChatMessages/list; the method that streams is in Google's discovery
+//! document of the API (`youtube.liveChat.messages.stream`).
 
 use crest_core::{Error, Result};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::time::Duration;
 
+use super::stream::Stream;
 use crate::chat::YoutubeConfig;
 
 /// The most messages of one answer.
 const MESSAGES: &str = "2000";
+/// Reasons with which it is the chat or the key that is refused, not the method.
+const KNOWN: [&str; 6] =
+    ["liveChatEnded", "liveChatDisabled", "liveChatNotFound", "pageTokenInvalid", "keyInvalid", "quotaExceeded"];
 
 /// A client of the API.
 pub(super) struct Api {
     client: Client,
     base: Url,
     key: String,
+    timeout: Duration,
     answer: usize,
 }
 
@@ -32,6 +38,8 @@ pub(super) enum Refusal {
     Over,
     /// There is no such chat, or it may not be read; a person has to see to it.
     Wrong(String),
+    /// The method that streams is not there, or its answer is no stream.
+    NoStream(String),
 }
 
 /// New messages.
@@ -44,6 +52,8 @@ pub(super) struct Page {
     pub(super) polling_interval_millis: u64,
     /// Set once the broadcast is over.
     pub(super) offline_at: Option<String>,
+    /// Only in a stream, which ends with it.
+    pub(super) error: Option<Failed>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -73,7 +83,8 @@ struct Failure {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Failed {
+pub(super) struct Failed {
+    code: u16,
     message: String,
     errors: Vec<Reason>,
 }
@@ -99,7 +110,7 @@ impl Api {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = || {
             Client::builder()
-                .timeout(config.timeout.0)
+                .connect_timeout(config.timeout.0)
                 .redirect(reqwest::redirect::Policy::none())
                 .referer(false)
                 .pool_idle_timeout(Duration::from_secs(60))
@@ -110,7 +121,7 @@ impl Api {
         });
         let client = client.map_err(|error| Error::ours(format!("no HTTP client: {error}")))?;
         let answer = usize::try_from(config.answer.as_u64()).unwrap_or(usize::MAX);
-        Ok(Self { client, base, key, answer })
+        Ok(Self { client, base, key, timeout: config.timeout.0, answer })
     }
 
     /// The id of a broadcast's chat; `None` while it has none.
@@ -129,37 +140,72 @@ impl Api {
 
     /// What is new in a chat after a page; without one, what there is of its past.
     pub(super) async fn messages(&self, chat: &str, page: Option<&str>) -> Result<Page, Refusal> {
-        let mut query = vec![("liveChatId", chat), ("part", "id,snippet,authorDetails"), ("maxResults", MESSAGES)];
-        query.extend(page.map(|page| ("pageToken", page)));
-        self.get("liveChat/messages", &query).await
+        self.get("liveChat/messages", &new_since(chat, page)).await
+    }
+
+    /// The same, and then what is written as long as the connection lasts. No answer's time is bounded here.
+    pub(super) async fn stream(&self, chat: &str, page: Option<&str>) -> Result<Stream, Refusal> {
+        let request = self.client.get(self.url("liveChat/messages/stream", &new_since(chat, page)));
+        let response = request.send().await.map_err(silent)?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(Stream::new(response, self.answer));
+        }
+        let body = tokio::time::timeout(self.timeout, self.body(response)).await;
+        let failed = failed(&body.unwrap_or_else(|_| Ok(Vec::new()))?);
+        let known = failed.reason().is_some_and(|reason| KNOWN.contains(&reason));
+        Err(match status.as_u16() {
+            400 | 404 | 405 | 501 if !known => Refusal::NoStream(format!("YouTube answers {}", status.as_u16())),
+            _ => refusal(status, &failed),
+        })
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, Refusal> {
+        let response = self.client.get(self.url(path, query)).timeout(self.timeout).send().await.map_err(silent)?;
+        let status = response.status();
+        let body = self.body(response).await?;
+        if status.is_success() {
+            return serde_json::from_slice(&body)
+                .map_err(|error| Refusal::Passing(format!("YouTube's answer is not what is documented: {error}")));
+        }
+        Err(refusal(status, &failed(&body)))
+    }
+
+    fn url(&self, path: &str, query: &[(&str, &str)]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path.split('/'));
         }
         url.query_pairs_mut().extend_pairs(query).append_pair("key", &self.key);
-        // The address has the key in it: it must not be told along.
-        let passing = |error| Refusal::Passing(format!("YouTube does not answer: {}", chain(error)));
-        let mut response = self.client.get(url).send().await.map_err(passing)?;
-        let (status, mut body) = (response.status(), Vec::new());
-        while let Some(chunk) = response.chunk().await.map_err(passing)? {
+        url
+    }
+
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, Refusal> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(silent)? {
             if body.len() + chunk.len() > self.answer {
                 return Err(Refusal::Passing("YouTube's answer is larger than chat.youtube.answer".to_owned()));
             }
             body.extend_from_slice(&chunk);
         }
-        if status.is_success() {
-            return serde_json::from_slice(&body)
-                .map_err(|error| Refusal::Passing(format!("YouTube's answer is not what is documented: {error}")));
-        }
-        Err(refusal(status, &serde_json::from_slice(&body).unwrap_or_default()))
+        Ok(body)
     }
 }
 
-/// An error and what caused it, without the address.
-fn chain(error: reqwest::Error) -> String {
+/// What is asked for, whether as a stream or not.
+fn new_since<'a>(chat: &'a str, page: Option<&'a str>) -> Vec<(&'static str, &'a str)> {
+    let mut query = vec![("liveChatId", chat), ("part", "id,snippet,authorDetails"), ("maxResults", MESSAGES)];
+    query.extend(page.map(|page| ("pageToken", page)));
+    query
+}
+
+/// No answer.
+fn silent(error: reqwest::Error) -> Refusal {
+    Refusal::Passing(format!("YouTube does not answer: {}", chain(error)))
+}
+
+/// An error and what caused it, without the address: that has the key in it.
+pub(super) fn chain(error: reqwest::Error) -> String {
     let error = error.without_url();
     let (mut text, mut source) = (error.to_string(), std::error::Error::source(&error));
     while let Some(cause) = source {
@@ -170,11 +216,30 @@ fn chain(error: reqwest::Error) -> String {
     text
 }
 
+impl Failed {
+    /// What it means for the follower, told within a stream.
+    pub(super) fn refusal(&self) -> Refusal {
+        refusal(StatusCode::from_u16(self.code).unwrap_or(StatusCode::BAD_GATEWAY), self)
+    }
+
+    fn reason(&self) -> Option<&str> {
+        self.errors.first().map(|error| error.reason.as_str())
+    }
+}
+
+/// The error that an answer tells; of the method that streams it is the only element of an array.
+fn failed(body: &[u8]) -> Failed {
+    // An array first: serde would read one as an object's fields.
+    let failures: Result<Vec<Failure>, _> = serde_json::from_slice(body);
+    let failure = failures.ok().and_then(|failures| failures.into_iter().next());
+    failure.unwrap_or_else(|| serde_json::from_slice(body).unwrap_or_default()).error
+}
+
 /// What an error means for the follower.
-fn refusal(status: StatusCode, failure: &Failure) -> Refusal {
-    let reason = failure.error.errors.first().map(|error| error.reason.as_str()).unwrap_or_default();
+fn refusal(status: StatusCode, failed: &Failed) -> Refusal {
+    let reason = failed.reason().unwrap_or_default();
     let said = || {
-        let message: String = failure.error.message.chars().take(200).collect();
+        let message: String = failed.message.chars().take(200).collect();
         format!("YouTube answers {}: {reason} {message}", status.as_u16())
     };
     match reason {
@@ -192,14 +257,18 @@ fn refusal(status: StatusCode, failure: &Failure) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn errors_are_told_apart() {
-        let failure = |reason: &str| Failure {
-            error: Failed { message: "why".to_owned(), errors: vec![Reason { reason: reason.to_owned() }] },
+        let failed = |status: u16, reason: &str| {
+            let error = json!({"error": {"code": status, "message": "why", "errors": [{"reason": reason}]}});
+            let (plain, streamed) =
+                (failed(error.to_string().as_bytes()), failed(json!([error]).to_string().as_bytes()));
+            assert_eq!(plain.refusal(), streamed.refusal());
+            plain
         };
-        let refused =
-            |status: u16, reason: &str| refusal(StatusCode::from_u16(status).unwrap_or_default(), &failure(reason));
+        let refused = |status: u16, reason: &str| failed(status, reason).refusal();
         assert_eq!(refused(403, "quotaExceeded"), Refusal::Quota);
         assert_eq!(refused(403, "liveChatEnded"), Refusal::Over);
         for (status, reason) in [(403, "rateLimitExceeded"), (503, "backendError"), (429, "")] {

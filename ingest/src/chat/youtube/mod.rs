@@ -1,10 +1,12 @@
-//! YouTube's live chat, asked for again and again (`liveChatMessages.list`): no sooner than YouTube says, and no
-//! more often than the day's budget allows. The method that streams (`streamList`) is not used: it is documented
-//! for gRPC alone.
+//! YouTube's live chat. It is read as a stream (`liveChatMessages.streamList`) that is opened again where the last
+//! one ended; where there is none, it is asked for again and again (`liveChatMessages.list`): no sooner than YouTube
+//! says. Neither is done more often than the day's budget allows.
 
 mod api;
+mod elements;
 pub(crate) mod item;
 mod quota;
+mod stream;
 
 use crest_core::Result;
 use jiff::Timestamp;
@@ -12,12 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 
 use super::config::YoutubeConfig;
 use super::follower::left_out;
 use super::heard::{Heard, State, now};
 use crate::pause::Pause;
-use api::{Api, Refusal};
+use api::{Api, Page, Refusal};
 use quota::Quota;
 
 pub(super) const PLATFORM: &str = "youtube";
@@ -34,6 +37,7 @@ pub(crate) struct Youtube {
     quota: Quota,
     followers: AtomicUsize,
     longest_pause: Duration,
+    silence: Duration,
 }
 
 /// What a follower does next.
@@ -55,6 +59,10 @@ struct Chat<'a> {
     id: Option<String>,
     /// What is new begins here.
     page: Option<String>,
+    /// There is no stream of it.
+    listed: bool,
+    /// When units were paid last.
+    asked: Instant,
 }
 
 impl Youtube {
@@ -66,6 +74,7 @@ impl Youtube {
             quota: Quota::new(config.daily_quota, config.spread.0),
             followers: AtomicUsize::new(0),
             longest_pause: config.longest_pause.0,
+            silence: config.silence.0,
         })
     }
 
@@ -78,7 +87,17 @@ impl Youtube {
         };
         let counted = Counted::new(&self.followers);
         let pause = Pause::up_to(self.longest_pause);
-        let mut chat = Chat { youtube: &self, api, video, heard: &heard, pause, id: None, page: None };
+        let mut chat = Chat {
+            youtube: &self,
+            api,
+            video,
+            heard: &heard,
+            pause,
+            id: None,
+            page: None,
+            listed: false,
+            asked: Instant::now(),
+        };
         tokio::select! {
             () = heard.closed() => {}
             () = chat.follow() => {}
@@ -101,7 +120,7 @@ impl Chat<'_> {
         }
     }
 
-    /// Asks once: for the chat's id while it is not known, then for what is new.
+    /// Asks once: for the chat's id while it is not known, then for what is new, with a stream until that ends.
     async fn ask(&mut self) -> Result<Next, Refusal> {
         let Some(id) = self.id.clone() else {
             self.pay(quota::VIDEO)?;
@@ -116,10 +135,57 @@ impl Chat<'_> {
                 }
             });
         };
+        if self.listed { self.list(&id).await } else { self.stream(&id).await }
+    }
+
+    /// Reads one stream to its end.
+    async fn stream(&mut self, id: &str) -> Result<Next, Refusal> {
         self.pay(quota::LIST)?;
-        let page = self.api.messages(&id, self.page.as_deref()).await?;
+        let (api, silence, since) = (self.api, self.youtube.silence, self.page.clone());
+        // It may begin no sooner than somebody writes.
+        let Ok(stream) = timeout(silence, api.stream(id, since.as_deref())).await else { return Ok(self.silent()) };
+        let (mut stream, mut received) = (stream?, false);
+        self.tell(Heard::State(State::Following)).await;
+        loop {
+            let Ok(page) = timeout(silence, stream.next()).await else { return Ok(self.silent()) };
+            match page? {
+                Some(page) => {
+                    received = true;
+                    self.pause.reset();
+                    if self.take(page).await {
+                        return Ok(Next::Over);
+                    }
+                }
+                None if received => return Ok(self.again()),
+                None => return Err(Refusal::Passing("YouTube's stream ended before it told anything".to_owned())),
+            }
+        }
+    }
+
+    /// A chat in which nobody writes is no failure, and a connection that YouTube has forgotten looks the same.
+    fn silent(&mut self) -> Next {
+        self.pause.reset();
+        self.again()
+    }
+
+    /// After a stream has ended: where every one ends at once, they cost no more than looks do.
+    fn again(&mut self) -> Next {
+        metrics::counter!("crest_chat_reconnects_total", "platform" => PLATFORM).increment(1);
+        Next::After(self.pause.next().max(self.pace()))
+    }
+
+    /// Looks once.
+    async fn list(&mut self, id: &str) -> Result<Next, Refusal> {
+        self.pay(quota::LIST)?;
+        let page = self.api.messages(id, self.page.as_deref()).await?;
         self.pause.reset();
         self.tell(Heard::State(State::Following)).await;
+        let told = Duration::from_millis(page.polling_interval_millis).min(LONGEST_INTERVAL);
+        Ok(if self.take(page).await { Next::Over } else { Next::After(told.max(self.pace())) })
+    }
+
+    /// Hands on what is new; whether the chat is over.
+    async fn take(&mut self, page: Page) -> bool {
         let mut over = page.offline_at.is_some();
         for item in &page.items {
             match item::read(item, now()) {
@@ -129,13 +195,14 @@ impl Chat<'_> {
                 Err(()) => left_out(PLATFORM, "malformed"),
             }
         }
-        if over {
-            return Ok(Next::Over);
-        }
         self.page = page.next_page_token.or(self.page.take());
+        over
+    }
+
+    /// How long the next request has to wait, so that the budget lasts.
+    fn pace(&self) -> Duration {
         let pace = self.youtube.quota.pace(self.youtube.followers.load(Ordering::Relaxed));
-        let told = Duration::from_millis(page.polling_interval_millis).min(LONGEST_INTERVAL);
-        Ok(Next::After(told.max(pace)))
+        pace.saturating_sub(self.asked.elapsed())
     }
 
     async fn refused(&mut self, refusal: Refusal) -> Next {
@@ -144,13 +211,18 @@ impl Chat<'_> {
             Refusal::Over => Next::Over,
             Refusal::Passing(reason) => {
                 self.waiting(reason).await;
-                Next::After(self.pause.next())
+                Next::After(self.pause.next().max(self.pace()))
             }
             Refusal::Wrong(reason) => {
                 self.waiting(reason).await;
                 // It may be another chat by then.
                 (self.id, self.page) = (None, None);
                 Next::After(LOOK_AGAIN)
+            }
+            Refusal::NoStream(reason) => {
+                tracing::info!(video = self.video, reason, "YouTube does not stream the chat; it is looked at instead");
+                self.listed = true;
+                Next::After(Duration::ZERO)
             }
             Refusal::Quota => {
                 let (now, until) = (Timestamp::now(), self.youtube.quota.exhausted(Timestamp::now()));
@@ -161,7 +233,8 @@ impl Chat<'_> {
     }
 
     /// Takes units of the budget; without enough, it is as if YouTube had said so.
-    fn pay(&self, units: u32) -> Result<(), Refusal> {
+    fn pay(&mut self, units: u32) -> Result<(), Refusal> {
+        self.asked = Instant::now();
         self.youtube.quota.take(units, Timestamp::now()).map_err(|_| Refusal::Quota)
     }
 

@@ -6,8 +6,8 @@ use jiff::tz::{Offset, TimeZone};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What one look for new messages costs, in units. The documentation of the method does not say it; this is what
-/// Google's console counts.
+/// What one look for new messages costs, in units; what opening a stream of them costs is taken to be the same. The
+/// documentation of the methods does not say it; of looks, this is what Google's console counts.
 pub(super) const LIST: u32 = 5;
 /// What one look at a video costs, in units.
 pub(super) const VIDEO: u32 = 1;
