@@ -102,8 +102,10 @@ async fn follow(
             return Ok(if recorded { "the recording is over" } else { "the broadcast is over" }.to_owned());
         };
         let fresh = renewal.beside(track.advance()).await?;
-        if let Some(fresh) = fresh {
-            renewal::go_over(tracks, fresh);
+        if let Some(fresh) = fresh
+            && !renewal::go_over(tracks, fresh)
+        {
+            renewal.does_not_fit();
         }
         // Where there are two, nothing goes out before both have come as far.
         let reached = tracks.iter().filter(|track| !track.is_over()).map(|track| track.head()).min();

@@ -88,8 +88,30 @@ pub(crate) struct Piece {
     pub(crate) ad: bool,
     /// Where such a stretch begins or ends.
     pub(crate) cue: Option<Cue>,
+    /// Its server says that it does not have it (`EXT-X-GAP`).
+    pub(crate) gap: bool,
     /// How it is encrypted, if it is.
     pub(crate) encryption: Option<Encryption>,
+}
+
+impl Piece {
+    /// The same without its parts, of which there may be thousands.
+    pub(super) fn without_parts(&self) -> Self {
+        Self {
+            sequence: self.sequence,
+            whole: self.whole.clone(),
+            parts: Vec::new(),
+            map: self.map.clone(),
+            discontinuity: self.discontinuity,
+            timeline: self.timeline,
+            seconds: self.seconds,
+            at: self.at,
+            ad: self.ad,
+            cue: self.cue,
+            gap: self.gap,
+            encryption: self.encryption.clone(),
+        }
+    }
 }
 
 /// Reads a playlist that was found at `base`. Of variants the best is taken with at most `max_height` lines, of its
@@ -200,6 +222,7 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span]) -> Result<Media, 
             at,
             ad: at.is_some_and(|at| ads.iter().any(|span| span.covers(at))),
             cue: Cue::of(&segment.unknown_tags),
+            gap: segment.unknown_tags.iter().any(|tag| tag.tag == "X-GAP"),
             encryption: encryption.clone(),
         });
         at = at.map(|at| at.plus_millis((seconds * 1000.0) as i64));
@@ -208,8 +231,9 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span]) -> Result<Media, 
     let target = if media.target_duration == 0 { longest } else { media.target_duration.min(3600) as f64 };
     // How CBC goes on from part to part is not said clearly enough to rely on it.
     let low_latency = tags.low_latency(pieces.iter().all(|piece| piece.encryption.is_none()));
+    pieces.iter_mut().filter(|piece| piece.encryption.is_some()).for_each(|piece| piece.parts.clear());
     if !low_latency.is_some_and(|low| low.in_parts) || media.end_list {
-        pieces.iter_mut().for_each(|piece| piece.parts.clear());
+        // Of one that was begun in parts the rest is taken in parts still.
         pieces.retain(|piece| piece.whole.is_some());
     }
     let target = Duration::from_secs_f64(target);

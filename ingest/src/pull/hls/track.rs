@@ -178,6 +178,15 @@ impl<'a> Track<'a> {
             metrics::counter!("crest_pull_ad_segments_total").increment(u64::from(first));
             // What comes after it goes on from before it.
             self.finish();
+            self.upcoming.skip();
+            // Nothing was waited for, and a playlist may list any number of these.
+            tokio::task::yield_now().await;
+            return Ok(());
+        }
+        if piece.gap {
+            self.finish();
+            self.upcoming.skip();
+            tokio::task::yield_now().await;
             return Ok(());
         }
         if missing {
