@@ -44,6 +44,8 @@ pub(crate) struct Media {
     pub(crate) over: bool,
     /// It has its beginning: it is a recording, or a broadcast that keeps all.
     pub(crate) recorded: bool,
+    /// It says how many discontinuities have left it, or none can have.
+    pub(crate) counted: bool,
     /// The last one may be without its end.
     pub(crate) pieces: Vec<Piece>,
     /// How it can be followed with little delay, where its server offers that.
@@ -123,7 +125,11 @@ pub(crate) fn parse(text: &[u8], base: &Url, max_height: u32, track: Option<u8>)
     let with_open = parts::with_open(text);
     match m3u8_rs::parse_playlist_res(with_open.as_deref().unwrap_or(text)) {
         Ok(Playlist::MasterPlaylist(master)) => choose(&master, base, max_height, track).map(Listing::Master),
-        Ok(Playlist::MediaPlaylist(media)) => pieces(media, base, &ads::spans(text)).map(Listing::Media),
+        Ok(Playlist::MediaPlaylist(media)) => {
+            let counted = media.media_sequence == 0
+                || text.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"#EXT-X-DISCONTINUITY-SEQUENCE"));
+            pieces(media, base, &ads::spans(text), counted).map(Listing::Media)
+        }
         Err(_) => Err("what is there is no playlist".to_owned()),
     }
 }
@@ -158,7 +164,7 @@ fn can_be_read(codecs: Option<&str>) -> bool {
     codecs.is_none_or(|codecs| !codecs.split(',').any(other))
 }
 
-fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span]) -> Result<Media, String> {
+fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span], counted: bool) -> Result<Media, String> {
     if media.i_frames_only {
         return Err("the playlist holds keyframes alone".to_owned());
     }
@@ -237,7 +243,7 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span]) -> Result<Media, 
         pieces.retain(|piece| piece.whole.is_some());
     }
     let target = Duration::from_secs_f64(target);
-    Ok(Media { target, over: media.end_list, recorded, pieces, low_latency, hint: tags.hint })
+    Ok(Media { target, over: media.end_list, recorded, counted, pieces, low_latency, hint: tags.hint })
 }
 
 /// An address that is named in a playlist.

@@ -80,6 +80,11 @@ impl Upcoming {
         Some(self.next? + u64::from(self.parts > 0))
     }
 
+    /// No piece lasts longer.
+    pub(super) fn target(&self) -> Duration {
+        self.target
+    }
+
     /// Whether nothing will be listed any more.
     pub(super) fn is_complete(&self) -> bool {
         self.complete

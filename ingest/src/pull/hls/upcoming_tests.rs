@@ -29,7 +29,7 @@ fn piece(sequence: u64, parts: usize, whole: bool) -> Piece {
 
 fn media(pieces: Vec<Piece>) -> Media {
     let target = Duration::from_secs(2);
-    Media { target, over: false, recorded: false, pieces, low_latency: None, hint: None }
+    Media { target, over: false, recorded: false, counted: false, pieces, low_latency: None, hint: None }
 }
 
 /// The same with low latency, as a server offers it.
