@@ -15,6 +15,8 @@ pub(super) struct Book {
     channels: BTreeMap<String, Channel>,
     /// Subscriptions of channels that nobody waits for any more.
     over: VecDeque<String>,
+    /// Halves of requests that Twitch refused for one of the channels in them.
+    halves: Vec<Task>,
     /// Channels that are asked about.
     look: BTreeSet<String>,
     cost: u64,
@@ -63,6 +65,19 @@ pub(super) enum News {
 }
 
 impl Task {
+    /// What is left of a request when only these channels are waited for.
+    fn of(self, wanted: &BTreeSet<String>) -> Option<Self> {
+        let left = |mut names: Vec<String>| {
+            names.retain(|name| wanted.contains(name));
+            (!names.is_empty()).then_some(names)
+        };
+        match self {
+            Self::Users(names) => left(names).map(Self::Users),
+            Self::Look(names) => left(names).map(Self::Look),
+            other => Some(other),
+        }
+    }
+
     pub(super) async fn run(self, helix: &Helix, session: &str) -> Done {
         match self {
             Self::Users(logins) => {
@@ -89,7 +104,7 @@ impl Task {
 impl Book {
     pub(super) fn new(refused: Duration) -> Self {
         let (channels, over, look) = (BTreeMap::new(), VecDeque::new(), BTreeSet::new());
-        Self { channels, over, look, cost: 0, most: u64::MAX, full: None, refused }
+        Self { channels, over, halves: Vec::new(), look, cost: 0, most: u64::MAX, full: None, refused }
     }
 
     /// All channels are asked about: nobody told what happened before now.
@@ -108,6 +123,7 @@ impl Book {
             let kind = channel.subscriptions.iter().find(|(_, id)| *id == subscription).map(|(kind, _)| *kind);
             if let Some(kind) = kind {
                 channel.subscriptions.remove(&kind);
+                self.cost = self.cost.saturating_sub(1);
                 channel.refused = Some(now + self.refused);
                 return (kind == Kind::Online).then(|| name.clone());
             }
@@ -121,22 +137,36 @@ impl Book {
         if let Some(id) = self.over.pop_front() {
             return Some(Task::Unsubscribe(id));
         }
+        while let Some(half) = self.halves.pop() {
+            if let Some(half) = half.of(wanted) {
+                return Some(half);
+            }
+        }
         let may = |channel: &Channel| channel.refused.is_none_or(|until| now >= until);
         let nameless = self.channels.iter().filter(|(_, channel)| channel.user.is_none() && may(channel));
         let nameless: Vec<_> = nameless.map(|(name, _)| name.clone()).take(AT_ONCE).collect();
         if !nameless.is_empty() {
             return Some(Task::Users(nameless));
         }
-        let lacking = |kind: Kind| {
-            self.channels.iter().find_map(|(name, channel)| {
+        let lacking = |channels: &BTreeMap<String, Channel>, kind: Kind| {
+            channels.iter().find_map(|(name, channel)| {
                 let user =
                     channel.user.clone().filter(|_| !channel.subscriptions.contains_key(&kind) && may(channel))?;
                 Some(Task::Subscribe { channel: name.clone(), user, kind })
             })
         };
-        let room = self.full.is_none_or(|until| now >= until) && self.subscriptions() < MOST;
-        if let Some(task) = lacking(Kind::Online).filter(|_| room && self.cost < self.most) {
-            return Some(task);
+        let may_ask = self.full.is_none_or(|until| now >= until);
+        let room = may_ask && self.subscriptions() < MOST;
+        if let Some(task) = lacking(&self.channels, Kind::Online).filter(|_| may_ask) {
+            if room && self.cost < self.most {
+                return Some(task);
+            }
+            if let Some(id) =
+                self.channels.values_mut().find_map(|channel| channel.subscriptions.remove(&Kind::Offline))
+            {
+                self.cost = self.cost.saturating_sub(1);
+                return Some(Task::Unsubscribe(id));
+            }
         }
         // Of a channel that does not exist nothing is known: it is not said to be away.
         let known = |name: &String| self.channels.get(name).is_some_and(|channel| channel.user.is_some());
@@ -146,7 +176,8 @@ impl Book {
             return Some(Task::Look(names));
         }
         // A courtesy, as long as there is room for as many channels again.
-        lacking(Kind::Offline).filter(|_| room && self.cost < self.most / 2 && self.subscriptions() < MOST / 2)
+        lacking(&self.channels, Kind::Offline)
+            .filter(|_| room && self.cost < self.most / 2 && self.subscriptions() < MOST / 2)
     }
 
     /// Learns from an answer; the error is one after which the session is given up.
@@ -196,6 +227,21 @@ impl Book {
                     channel.refused = Some(now + self.refused);
                 }
             }
+            Done::Users(asked, Err(Refusal::Wrong(reason))) => match halves(asked) {
+                Ok(halves) => self.halves.extend(halves.map(Task::Users)),
+                Err(one) => {
+                    tracing::warn!(channel = ?one, reason, "Twitch does not take the name of a channel");
+                    for name in &one {
+                        if let Some(channel) = self.channels.get_mut(name) {
+                            channel.refused = Some(now + self.refused);
+                        }
+                    }
+                }
+            },
+            Done::Look(asked, Err(Refusal::Wrong(reason))) => match halves(asked) {
+                Ok(halves) => self.halves.extend(halves.map(Task::Look)),
+                Err(one) => tracing::warn!(channel = ?one, reason, "Twitch does not say whether a channel is live"),
+            },
             Done::Users(_, Err(refusal)) | Done::Look(_, Err(refusal)) | Done::Subscribed(_, _, Err(refusal)) => {
                 tracing::warn!(?refusal, "Twitch allows no more for now; channels are asked about instead");
                 metrics::counter!("crest_twitch_refusals_total").increment(1);
@@ -230,6 +276,15 @@ impl Book {
     fn subscriptions(&self) -> usize {
         self.channels.values().map(|channel| channel.subscriptions.len()).sum()
     }
+}
+
+/// Both halves of what was asked; the error is the one that cannot be halved.
+fn halves(mut asked: Vec<String>) -> Result<std::array::IntoIter<Vec<String>, 2>, Vec<String>> {
+    if asked.len() < 2 {
+        return Err(asked);
+    }
+    let rest = asked.split_off(asked.len() / 2);
+    Ok([rest, asked].into_iter())
 }
 
 #[cfg(test)]

@@ -103,3 +103,47 @@ fn what_is_refused_is_asked_for_again_after_a_while() {
     let token = Err(Refusal::Token("401".to_owned()));
     assert!(book.learn(Done::Look(vec!["a".to_owned()], token), now).is_err());
 }
+
+#[test]
+fn one_name_that_twitch_does_not_take_is_found_and_the_others_are_asked_for() {
+    let (mut book, now) = (Book::new(REFUSED), Instant::now());
+    let names: Vec<String> = (0..50).map(|number| format!("c{number:02}")).collect();
+    let all: BTreeSet<String> = names.iter().cloned().collect();
+    let wrong = |names: &[String]| names.iter().any(|name| name == "c17");
+    let (mut cost, mut tries, mut looked) = (0, 0, 0);
+    while let Some(task) = book.next(&all, now) {
+        tries += 1;
+        assert!(tries < 200, "asked for ever");
+        match task {
+            Task::Users(names) if wrong(&names) => {
+                let refusal = Refusal::Wrong("400".to_owned());
+                assert_eq!(book.learn(Done::Users(names, Err(refusal)), now), Ok(News::None));
+            }
+            Task::Look(names) => {
+                looked += names.len();
+                answer(&mut book, Task::Look(names), &mut cost, 10, now);
+            }
+            task => drop(answer(&mut book, task, &mut cost, 10, now)),
+        }
+    }
+    assert_eq!((cost, looked), (10, 49), "all others are subscribed to, or looked at");
+    assert!(matches!(book.next(&all, now + REFUSED), Some(Task::Users(names)) if names == ["c17"]));
+}
+
+#[test]
+fn a_channel_going_live_comes_before_another_going_away() {
+    let (mut book, mut cost, now) = (Book::new(REFUSED), 0, Instant::now());
+    let tasks = asked(&mut book, &wanted(&["a", "b"]), &mut cost, 4, now);
+    assert_eq!(subscribed(&tasks), ["a Online", "b Online"], "no room for as many again");
+    let tasks = asked(&mut book, &wanted(&["a"]), &mut cost, 4, now);
+    assert_eq!(subscribed(&tasks), ["a Offline"]);
+    let tasks = asked(&mut book, &wanted(&["a", "b", "c", "d"]), &mut cost, 4, now);
+    assert_eq!(subscribed(&tasks), ["b Online", "c Online", "d Online"]);
+    assert!(tasks.contains(&Task::Unsubscribe("a-Offline".to_owned())));
+    assert_eq!(cost, 4);
+    // What Twitch ended costs nothing any more.
+    assert_eq!(book.revoked("b-Online", now), Some("b".to_owned()));
+    cost -= 1;
+    let tasks = asked(&mut book, &wanted(&["a", "b", "c", "d", "e"]), &mut cost, 4, now);
+    assert_eq!(subscribed(&tasks), ["e Online"]);
+}

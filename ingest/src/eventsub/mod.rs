@@ -30,6 +30,10 @@ use helix::Helix;
 
 /// The longest login name.
 const LONGEST_LOGIN: usize = 25;
+/// For so long after Twitch told of a channel, what its API says may be older than that.
+const SETTLES: Duration = Duration::from_secs(180);
+/// Looks in a row that find a live channel away before it counts as that.
+const AWAY: u32 = 2;
 /// Pages of the site that are no channels.
 const PAGES: [&str; 8] = ["directory", "videos", "settings", "downloads", "jobs", "turbo", "search", "p"];
 
@@ -61,6 +65,38 @@ struct Known {
     watched: bool,
     /// How many times it went live.
     times: u64,
+    /// When anything was heard of it last.
+    heard: Option<Instant>,
+    /// What EventSub told of it last, and when.
+    told: Option<(bool, Instant)>,
+    /// Looks in a row that found it away though it was live.
+    missed: u32,
+}
+
+impl Known {
+    /// Takes note of what was heard, and says whether that is news.
+    fn hear(&mut self, live: bool, told: bool, now: Instant) -> bool {
+        self.heard = Some(now);
+        if told {
+            self.told = Some((live, now));
+        } else if self.told.is_some_and(|(said, at)| said != live && now < at + SETTLES) {
+            return false;
+        }
+        self.missed = if live || told || self.live != Some(true) { 0 } else { self.missed + 1 };
+        if (1..AWAY).contains(&self.missed) {
+            return false;
+        }
+        self.missed = 0;
+        let went = live && (told || self.live != Some(true));
+        let changed = went || self.live != Some(live);
+        (self.live, self.times) = (Some(live), self.times + u64::from(went));
+        changed
+    }
+
+    /// Whether it is away, as was heard lately.
+    fn is_away(&self, look_again: Duration, now: Instant) -> bool {
+        self.live == Some(false) && self.heard.is_some_and(|heard| now.duration_since(heard) <= look_again * 2)
+    }
 }
 
 /// A stream's place at a channel, until it is dropped.
@@ -119,12 +155,7 @@ impl EventSub {
     /// Notes what was heard of a channel.
     fn note(&self, name: &str, live: bool, told: bool) {
         if let Some(channel) = self.channels().get(name) {
-            channel.known.send_if_modified(|known| {
-                let went = live && (told || known.live != Some(true));
-                let changed = went || known.live != Some(live);
-                (known.live, known.times) = (Some(live), known.times + u64::from(went));
-                changed
-            });
+            channel.known.send_if_modified(|known| known.hear(live, told, Instant::now()));
         }
     }
 
@@ -162,8 +193,24 @@ impl Watching {
         }
     }
 
-    /// Returns `true` when the channel goes live, and otherwise `false` after `pause`; while Twitch tells when a channel that is away
-    /// goes live, after the pause in which all are asked about.
+    /// Waits, but not for longer than `limit`, until it is known whether the channel is live.
+    pub(crate) async fn settle(&mut self, limit: Duration) {
+        let _ = tokio::time::timeout(limit, self.known.wait_for(|known| known.live.is_some())).await;
+    }
+
+    /// Whether the channel is known to be live.
+    pub(crate) fn is_live(&self) -> bool {
+        self.known.borrow().live == Some(true)
+    }
+
+    /// Why its source need not be tried, where Twitch said lately that the channel is not live.
+    pub(crate) fn away_lately(&self) -> Option<String> {
+        let away = self.known.borrow().is_away(self.all.config.look_again.0, Instant::now());
+        away.then(|| reason(&self.name))
+    }
+
+    /// Returns `true` when the channel goes live, and otherwise `false` after `pause`; of one that is away, as Twitch
+    /// said lately, after the pause in which all are asked about.
     pub(crate) async fn rest(&mut self, pause: Duration) -> bool {
         let began = Instant::now();
         loop {
@@ -171,8 +218,8 @@ impl Watching {
             if known.times != self.times {
                 return true;
             }
-            let told = known.live == Some(false) && known.watched;
-            let pause = if told { pause.max(self.all.config.look_again.0) } else { pause };
+            let look_again = self.all.config.look_again.0;
+            let pause = if known.is_away(look_again, Instant::now()) { pause.max(look_again) } else { pause };
             tokio::select! {
                 () = tokio::time::sleep_until(began + pause) => return false,
                 changed = self.known.changed() => if changed.is_err() {
@@ -203,12 +250,14 @@ fn reason(name: &str) -> String {
 }
 
 /// The login name of the channel whose page this is.
-fn channel(page: &str) -> Option<String> {
+pub(crate) fn channel(page: &str) -> Option<String> {
     let url = Url::parse(page).ok()?;
     let host = url.host_str()?;
     let mut segments = url.path_segments()?.filter(|segment| !segment.is_empty());
     let (name, rest) = (segments.next()?.to_ascii_lowercase(), segments.next());
     let is_login = name.len() <= LONGEST_LOGIN && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    // One such name, and Twitch refuses a request for a hundred.
+    let is_login = is_login && !name.starts_with('_');
     let of_site = host == "twitch.tv" || matches!(host.strip_suffix(".twitch.tv"), Some("www" | "m"));
     (of_site && is_login && rest.is_none() && !PAGES.contains(&name.as_str())).then_some(name)
 }
@@ -222,6 +271,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_answer_that_is_older_than_what_was_told_does_not_count() {
+        let (mut known, began) = (Known::default(), Instant::now());
+        assert!(known.hear(false, false, began));
+        assert!(known.hear(true, true, began));
+        for _ in 0..5 {
+            assert!(!known.hear(false, false, began + SETTLES / 2), "the API is behind");
+        }
+        assert_eq!((known.live, known.times), (Some(true), 1));
+        assert!(!known.hear(false, false, began + SETTLES), "one look does not make it away");
+        assert!(!known.hear(true, false, began + SETTLES) && !known.hear(false, false, began + SETTLES));
+        assert!(known.hear(false, false, began + SETTLES), "two in a row do");
+        assert!(known.hear(true, true, began + SETTLES) && known.hear(false, true, began + SETTLES));
+        assert_eq!(known.live, Some(false), "told, it is at once");
+        assert!(!known.hear(true, false, began + SETTLES));
+        assert!(known.is_away(SETTLES, began + SETTLES * 3) && !known.is_away(SETTLES, began + SETTLES * 4));
+    }
+
+    #[test]
     fn a_channel_is_known_by_its_page() {
         for page in ["https://www.twitch.tv/Show", "https://twitch.tv/show/", "https://m.twitch.tv/SHOW?x=1"] {
             assert_eq!(channel(page).as_deref(), Some("show"), "{page}");
@@ -233,6 +300,7 @@ mod tests {
             "https://clips.twitch.tv/show",
             "https://twitch.tv.evil.example/show",
             "https://www.twitch.tv/a-b",
+            "https://www.twitch.tv/_a",
             "show",
         ] {
             assert_eq!(channel(page), None, "{page}");

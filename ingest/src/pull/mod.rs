@@ -31,12 +31,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
-use crate::eventsub::{EventSub, Watching};
+use crate::eventsub::{self, EventSub, Watching};
 use crate::lifecycle::Ending;
 use crate::pause::Pause;
 use crate::states::now;
 use outlet::Outlet;
 use source::Sources;
+
+/// How long the first try waits to hear whether the channel is live.
+const FIRST_ANSWER: Duration = Duration::from_secs(3);
 
 /// Why a source gives nothing at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,13 +157,25 @@ impl Puller {
         let id = &self.stream.id;
         let mut pause = Pause::new(self.config.pause.0, self.config.max_pause.0);
         let mut channel = self.stream.source_url.as_deref().and_then(|url| self.eventsub.watch(url));
+        let is_channel = self.stream.source_url.as_deref().and_then(eventsub::channel).is_some();
         let (mut place, mut last) = (source::Place::default(), None);
+        if let Some(channel) = &mut channel {
+            channel.settle(FIRST_ANSWER).await;
+        }
         // Since when nothing comes.
         let mut since = Instant::now();
         while self.is_wanted().await {
             if let Some(channel) = &mut channel {
                 channel.begin();
+                if let Some(reason) = channel.away_lately() {
+                    self.explain(&reason).await;
+                    self.rest(channel, pause.next()).await;
+                    pause.reset();
+                    since = Instant::now();
+                    continue;
+                }
             }
+            place.only_live = is_channel && !channel.as_ref().is_some_and(Watching::is_live);
             let mut outlet = Outlet::new(&self.admission, &self.stream, &self.config);
             let progress = outlet.progress().clone();
             let ended = tokio::select! {
@@ -199,6 +214,8 @@ impl Puller {
                         since = Instant::now();
                     }
                     let wait = pause.next();
+                    // What a source without media fails with is what was wrong with it, not that it was waited for.
+                    last = away.is_none().then(|| reason.clone());
                     let reason = away.unwrap_or(reason);
                     tracing::warn!(stream_id = %id, reason, ?wait, "a feed cannot be pulled at the moment");
                     // One that had begun is ended by its own task, which waits for it from its last media on.
@@ -208,7 +225,6 @@ impl Puller {
                         return self.end(Ending::Failed(reason)).await;
                     }
                     self.explain(&reason).await;
-                    last = Some(reason);
                     let Some(channel) = &mut channel else {
                         tokio::time::sleep(wait).await;
                         continue;

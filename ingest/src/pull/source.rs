@@ -20,6 +20,8 @@ use super::{Trouble, file, hls, rtsp};
 pub(super) struct Place {
     /// The pieces of its playlists that come next.
     pub(super) pieces: hls::Reached,
+    /// A broadcast that is over already is not the one that is waited for.
+    pub(super) only_live: bool,
     begun: bool,
 }
 
@@ -98,7 +100,8 @@ impl Sources {
         let first = body.next().await?.ok_or_else(|| Trouble::Passing("the server sends nothing".to_owned()))?;
         if hls::is_playlist(&first) {
             drop(body);
-            return hls::run(self, url, outlet, &mut place.pieces, found).await;
+            let only_live = place.only_live && !place.begun;
+            return hls::run(self, url, outlet, &mut place.pieces, found, only_live).await;
         }
         file::run(self, body, first, outlet).await
     }

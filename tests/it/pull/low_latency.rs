@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::origin::{self, LENGTH};
-use super::stage::Stage;
-use crate::harness::{run, succeed};
+use super::stage::{SOON, Stage};
+use crate::harness::{run, succeed, wait_for};
 use crate::stored::span;
 
 /// Parts of a segment, and how long one is, about.
@@ -34,6 +34,8 @@ struct Broadcast {
     waits: AtomicUsize,
     of_parts: AtomicUsize,
     of_segments: AtomicUsize,
+    /// The furthest part that the server was asked to wait for.
+    asked: AtomicUsize,
 }
 
 impl Broadcast {
@@ -56,8 +58,13 @@ impl Broadcast {
             }
             at += size;
         }
-        let [looks, waits, of_parts, of_segments] = [(); 4].map(|()| AtomicUsize::new(0));
-        Ok(Self { header, parts, there: watch::Sender::new(PARTS + 1), looks, waits, of_parts, of_segments })
+        // The last segment has more than one part, so that it can end when some of it was taken.
+        while parts.len() % PARTS == 1 {
+            let rest = parts.pop().context("no fragment")?;
+            parts.last_mut().context("one fragment")?.extend(rest);
+        }
+        let [looks, waits, of_parts, of_segments, asked] = [(); 5].map(|()| AtomicUsize::new(0));
+        Ok(Self { header, parts, there: watch::Sender::new(PARTS + 1), looks, waits, of_parts, of_segments, asked })
     }
 
     fn count(&self) -> usize {
@@ -103,7 +110,9 @@ async fn playlist(State(it): State<Arc<Broadcast>>, Query(query): Query<HashMap<
     it.looks.fetch_add(1, Ordering::Relaxed);
     if let Some(segment) = query.get("_HLS_msn") {
         it.waits.fetch_add(1, Ordering::Relaxed);
-        it.until(segment * PARTS + query.get("_HLS_part").map_or(PARTS, |part| part + 1)).await;
+        let part = segment * PARTS + query.get("_HLS_part").map_or(PARTS, |part| part + 1);
+        it.asked.fetch_max(part, Ordering::Relaxed);
+        it.until(part).await;
     }
     it.playlist()
 }
@@ -150,6 +159,9 @@ fn a_segment_is_stored_while_it_is_being_made() -> Result<()> {
         let (server, url) = serve(Arc::clone(&broadcast)).await?;
         let stage = Stage::set(&[]).await?;
         let stream = stage.pull(&url).await?;
+        let load = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        let looked = || async { Ok((load(&broadcast.looks) > 0).then_some(())) };
+        wait_for("the first look", SOON, looked).await?;
         let publish = async |to: usize| {
             while broadcast.count() < to.min(broadcast.parts.len()) {
                 tokio::time::sleep(PART).await;
@@ -159,17 +171,21 @@ fn a_segment_is_stored_while_it_is_being_made() -> Result<()> {
         // All of three segments and three parts of the fourth, which is not finished.
         publish(3 * PARTS + 3).await;
         stage.stored(&stream, 6.5).await?;
-        let load = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
         ensure!(load(&broadcast.of_parts) >= 2 * PARTS, "parts are taken: {}", load(&broadcast.of_parts));
-        ensure!(load(&broadcast.of_segments) <= 1, "segments are taken: {}", load(&broadcast.of_segments));
+        ensure!(load(&broadcast.of_segments) <= 3, "segments are taken: {}", load(&broadcast.of_segments));
         ensure!(load(&broadcast.waits) >= 2 * PARTS, "the server is asked to wait: {}", load(&broadcast.waits));
-        publish(usize::MAX).await;
+        // It ends at once where one part of its last segment was taken.
+        let last = (broadcast.parts.len() - 1) / PARTS * PARTS;
+        publish(last + 1).await;
+        let taken = || async { Ok((load(&broadcast.asked) >= last + 2).then_some(())) };
+        wait_for("the first part of the last segment to be taken", SOON, taken).await?;
+        broadcast.there.send_replace(broadcast.parts.len());
         let shown = stage.until_state(&stream, "ended").await?;
         assert_eq!((&shown["state_reason"], &shown["session"]), (&"the broadcast is over".into(), &1.into()));
         // A look for each part, some that were given up while the broadcast stood still, and no more.
         ensure!(load(&broadcast.looks) < 2 * broadcast.parts.len() + 10, "{} looks", load(&broadcast.looks));
         let (video, audio) = (stage.times(&stream, "v").await?, stage.times(&stream, "a").await?);
-        ensure!(video.len() >= 345 && span(&video) > LENGTH - 0.5, "{} frames", video.len());
+        assert_eq!(video.len(), (LENGTH * 30.0) as usize, "every frame, to the last");
         ensure!(span(&audio) > LENGTH - 0.5, "{} s of sound", span(&audio));
         let distinct: std::collections::BTreeSet<_> = video.iter().map(|at| (at * 1000.0).round() as i64).collect();
         assert_eq!(distinct.len(), video.len(), "no frame is stored twice");

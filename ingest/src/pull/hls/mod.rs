@@ -8,6 +8,7 @@ mod renewal;
 mod track;
 mod upcoming;
 
+use crest_core::MediaTime;
 use reqwest::Url;
 
 use super::Trouble;
@@ -18,6 +19,9 @@ use playlist::{Listing, Media};
 use renewal::Renewal;
 use track::Track;
 pub(super) use track::container;
+
+/// Target durations for which one playlist may be a timeline behind the other.
+const APART: f64 = 2.0;
 
 /// The piece that comes next of the variant, and of the sound where it has a playlist of its own: a pull that
 /// broke off goes on there.
@@ -33,19 +37,24 @@ pub(super) fn is_playlist(body: &[u8]) -> bool {
 }
 
 /// Pulls a playlist until the broadcast is over. One that was `found` on a page is looked up anew before its address
-/// expires.
+/// expires. With `only_live` one that has ended already is not taken.
 pub(super) async fn run(
     sources: &Sources,
     url: &Url,
     outlet: &mut Outlet<'_>,
     reached: &mut Reached,
     found: Option<Found<'_>>,
+    only_live: bool,
 ) -> Result<String, Trouble> {
+    let playlists = listed(sources, url, outlet.audio_track()).await?;
+    if only_live && playlists.iter().all(|listed| listed.media.over) {
+        return Err(Trouble::Passing("the broadcast that is there is over; waiting for the next one".to_owned()));
+    }
+    // Where none says how many discontinuities have left it, they begin alike.
+    let alike = !playlists.iter().any(|listed| listed.media.counted);
     let mut tracks = Vec::new();
-    for (listed, reached) in
-        listed(sources, url, outlet.audio_track()).await?.into_iter().zip([reached.main, reached.audio])
-    {
-        tracks.push(Track::new(sources, listed, reached));
+    for (listed, reached) in playlists.into_iter().zip([reached.main, reached.audio]) {
+        tracks.push(Track::new(sources, listed, reached, alike));
     }
     if tracks.iter().all(Track::is_recorded) {
         outlet.recorded();
@@ -89,12 +98,32 @@ async fn media(sources: &Sources, url: &Url) -> Result<Media, Trouble> {
     }
 }
 
+/// Two playlists need not list the same discontinuities: one that is a timeline behind the other for `APART` target
+/// durations of its own media takes the other's, lest it be waited for without end. `apart` is which one is behind,
+/// and where it was when that began.
+fn level(tracks: &mut [Track<'_>], apart: &mut Option<(usize, MediaTime)>) {
+    let heads = [0, 1].map(|at| tracks.get(at).filter(|track| !track.is_over()).and_then(Track::head));
+    let [Some(one), Some(other)] = heads else { return *apart = None };
+    if one.0 == other.0 {
+        return *apart = None;
+    }
+    let (behind, at, timeline) = if one.0 < other.0 { (0, one.1, other.0) } else { (1, other.1, one.0) };
+    let Some((_, began)) = apart.filter(|(was, _)| *was == behind) else { return *apart = Some((behind, at)) };
+    if (at - began).nanos() as f64 > tracks[behind].target().as_secs_f64() * APART * 1e9 {
+        tracing::info!(timeline, "picture and sound list other discontinuities; they are taken for the same");
+        tracks[behind].take_timeline(timeline);
+        *apart = None;
+    }
+}
+
 async fn follow(
     tracks: &mut [Track<'_>],
     outlet: &mut Outlet<'_>,
     mut renewal: Renewal<'_>,
 ) -> Result<String, Trouble> {
+    let mut apart = None;
     loop {
+        level(tracks, &mut apart);
         // Of two, the one that is behind: both come in one order.
         let behind = tracks.iter_mut().filter(|track| !track.is_over()).min_by_key(|track| track.head());
         let Some(track) = behind else {
@@ -102,8 +131,10 @@ async fn follow(
             return Ok(if recorded { "the recording is over" } else { "the broadcast is over" }.to_owned());
         };
         let fresh = renewal.beside(track.advance()).await?;
-        if let Some(fresh) = fresh {
-            renewal::go_over(tracks, fresh);
+        if let Some(fresh) = fresh
+            && !renewal::go_over(tracks, fresh)
+        {
+            renewal.does_not_fit();
         }
         // Where there are two, nothing goes out before both have come as far.
         let reached = tracks.iter().filter(|track| !track.is_over()).map(|track| track.head()).min();

@@ -44,6 +44,8 @@ pub(crate) struct Media {
     pub(crate) over: bool,
     /// It has its beginning: it is a recording, or a broadcast that keeps all.
     pub(crate) recorded: bool,
+    /// It says how many discontinuities have left it, or none can have.
+    pub(crate) counted: bool,
     /// The last one may be without its end.
     pub(crate) pieces: Vec<Piece>,
     /// How it can be followed with little delay, where its server offers that.
@@ -88,8 +90,30 @@ pub(crate) struct Piece {
     pub(crate) ad: bool,
     /// Where such a stretch begins or ends.
     pub(crate) cue: Option<Cue>,
+    /// Its server says that it does not have it (`EXT-X-GAP`).
+    pub(crate) gap: bool,
     /// How it is encrypted, if it is.
     pub(crate) encryption: Option<Encryption>,
+}
+
+impl Piece {
+    /// The same without its parts, of which there may be thousands.
+    pub(super) fn without_parts(&self) -> Self {
+        Self {
+            sequence: self.sequence,
+            whole: self.whole.clone(),
+            parts: Vec::new(),
+            map: self.map.clone(),
+            discontinuity: self.discontinuity,
+            timeline: self.timeline,
+            seconds: self.seconds,
+            at: self.at,
+            ad: self.ad,
+            cue: self.cue,
+            gap: self.gap,
+            encryption: self.encryption.clone(),
+        }
+    }
 }
 
 /// Reads a playlist that was found at `base`. Of variants the best is taken with at most `max_height` lines, of its
@@ -101,7 +125,11 @@ pub(crate) fn parse(text: &[u8], base: &Url, max_height: u32, track: Option<u8>)
     let with_open = parts::with_open(text);
     match m3u8_rs::parse_playlist_res(with_open.as_deref().unwrap_or(text)) {
         Ok(Playlist::MasterPlaylist(master)) => choose(&master, base, max_height, track).map(Listing::Master),
-        Ok(Playlist::MediaPlaylist(media)) => pieces(media, base, &ads::spans(text)).map(Listing::Media),
+        Ok(Playlist::MediaPlaylist(media)) => {
+            let counted = media.media_sequence == 0
+                || text.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"#EXT-X-DISCONTINUITY-SEQUENCE"));
+            pieces(media, base, &ads::spans(text), counted).map(Listing::Media)
+        }
         Err(_) => Err("what is there is no playlist".to_owned()),
     }
 }
@@ -136,7 +164,7 @@ fn can_be_read(codecs: Option<&str>) -> bool {
     codecs.is_none_or(|codecs| !codecs.split(',').any(other))
 }
 
-fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span]) -> Result<Media, String> {
+fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span], counted: bool) -> Result<Media, String> {
     if media.i_frames_only {
         return Err("the playlist holds keyframes alone".to_owned());
     }
@@ -200,6 +228,7 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span]) -> Result<Media, 
             at,
             ad: at.is_some_and(|at| ads.iter().any(|span| span.covers(at))),
             cue: Cue::of(&segment.unknown_tags),
+            gap: segment.unknown_tags.iter().any(|tag| tag.tag == "X-GAP"),
             encryption: encryption.clone(),
         });
         at = at.map(|at| at.plus_millis((seconds * 1000.0) as i64));
@@ -208,12 +237,13 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span]) -> Result<Media, 
     let target = if media.target_duration == 0 { longest } else { media.target_duration.min(3600) as f64 };
     // How CBC goes on from part to part is not said clearly enough to rely on it.
     let low_latency = tags.low_latency(pieces.iter().all(|piece| piece.encryption.is_none()));
+    pieces.iter_mut().filter(|piece| piece.encryption.is_some()).for_each(|piece| piece.parts.clear());
     if !low_latency.is_some_and(|low| low.in_parts) || media.end_list {
-        pieces.iter_mut().for_each(|piece| piece.parts.clear());
+        // Of one that was begun in parts the rest is taken in parts still.
         pieces.retain(|piece| piece.whole.is_some());
     }
     let target = Duration::from_secs_f64(target);
-    Ok(Media { target, over: media.end_list, recorded, pieces, low_latency, hint: tags.hint })
+    Ok(Media { target, over: media.end_list, recorded, counted, pieces, low_latency, hint: tags.hint })
 }
 
 /// An address that is named in a playlist.

@@ -117,6 +117,13 @@ fn advertisements_and_keys_are_seen() {
 }
 
 #[test]
+fn a_segment_that_its_server_does_not_have_is_known() {
+    let media =
+        media("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na.ts\n#EXT-X-GAP\n#EXTINF:2,\nb.ts\n#EXTINF:2,\nc.ts\n");
+    assert_eq!(media.pieces.iter().map(|piece| piece.gap).collect::<Vec<_>>(), [false, true, false]);
+}
+
+#[test]
 fn what_is_no_playlist_is_told() {
     for wrong in ["", "<html></html>", "GIF89a", "#EXTINF:2,\na.ts\n"] {
         assert!(parse(wrong.as_bytes(), &base(), 1080, None).is_err(), "{wrong}");
@@ -193,6 +200,9 @@ fn a_segment_that_is_being_made_is_listed_by_its_parts() {
 fn parts_are_taken_only_where_the_server_waits_and_nothing_is_encrypted() {
     let cannot = media(&LOW_LATENCY.replace("CAN-BLOCK-RELOAD=YES,", ""));
     assert!(cannot.low_latency.is_none() && cannot.pieces.len() == 2, "{cannot:?}");
+    let ended = media(&format!("{LOW_LATENCY}#EXTINF:1,\nc.mp4\n#EXT-X-ENDLIST\n"));
+    let parts: Vec<_> = ended.pieces.iter().map(|piece| piece.parts.len()).collect();
+    assert!(ended.over && parts == [0, 2, 2], "what was begun in parts is ended in parts: {parts:?}");
     let key = "#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n#EXT-X-MAP:URI=\"init.mp4\"";
     let encrypted = media(&LOW_LATENCY.replace("#EXT-X-MAP:URI=\"init.mp4\"", key));
     assert!(!encrypted.low_latency.unwrap().in_parts && encrypted.pieces.len() == 2);

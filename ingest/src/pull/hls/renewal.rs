@@ -45,6 +45,13 @@ impl<'a> Renewal<'a> {
         }
     }
 
+    /// What was found does not fit: it is looked up again soon, for the old address expires.
+    pub(super) fn does_not_fit(&mut self) {
+        if let Some(found) = &mut self.found {
+            found.until = Instant::now() + self.sources.config.max_pause.0;
+        }
+    }
+
     /// What is found next. Dropped and called again it goes on.
     async fn next(&mut self) -> Vec<Listed> {
         loop {
@@ -75,17 +82,17 @@ impl<'a> Renewal<'a> {
     }
 }
 
-/// Goes over to the playlists of a new address, where all go on there. Where they do not, those of the old one are
-/// read as long as they are served.
-pub(super) fn go_over(tracks: &mut [Track<'_>], fresh: Vec<Listed>) {
+/// Goes over to the playlists of a new address, where all go on there, and says whether they do. Where they do not,
+/// those of the old one are read as long as they are served.
+pub(super) fn go_over(tracks: &mut [Track<'_>], fresh: Vec<Listed>) -> bool {
     let places: Option<Vec<u64>> =
         tracks.iter().zip(&fresh).map(|(track, listed)| track.place_in(&listed.media)).collect();
     let Some(places) = places.filter(|places| places.len() == tracks.len() && fresh.len() == tracks.len()) else {
-        return tracing::info!(
-            "a pulled feed does not go on at the address that was looked up anew; the old one is kept"
-        );
+        tracing::info!("a pulled feed does not go on at the address that was looked up anew; the old one is kept");
+        return false;
     };
     for ((track, listed), place) in tracks.iter_mut().zip(fresh).zip(places) {
         track.go_over(listed.url, listed.media, place);
     }
+    true
 }

@@ -8,6 +8,7 @@ use futures::future::{BoxFuture, MaybeDone, maybe_done};
 use reqwest::Url;
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::Trouble;
@@ -55,6 +56,8 @@ pub(super) struct Track<'a> {
     /// Which audio track of the pieces is taken, where that was chosen.
     audio: Option<u8>,
     map: Option<Map>,
+    /// Discontinuities are counted from where this begins, not from what the playlist says.
+    alike: bool,
     /// Discontinuities of the broadcast so far.
     timeline: Option<u64>,
     head: Option<At>,
@@ -78,7 +81,7 @@ struct Ahead<'a> {
 
 impl<'a> Track<'a> {
     /// Begins where an earlier pull broke off, where that is still listed.
-    pub(super) fn new(sources: &'a Sources, listed: Listed, reached: Option<u64>) -> Self {
+    pub(super) fn new(sources: &'a Sources, listed: Listed, reached: Option<u64>, alike: bool) -> Self {
         let Listed { url, media, audio } = listed;
         Self {
             sources,
@@ -94,6 +97,7 @@ impl<'a> Track<'a> {
             demuxer: None,
             audio,
             map: None,
+            alike,
             timeline: None,
             head: None,
             ready: VecDeque::new(),
@@ -128,6 +132,18 @@ impl<'a> Track<'a> {
     /// How far it was read; `None`, before everything, at the beginning.
     pub(super) fn head(&self) -> Option<At> {
         self.head
+    }
+
+    /// No piece lasts longer.
+    pub(super) fn target(&self) -> Duration {
+        self.upcoming.target()
+    }
+
+    /// What was and is read belongs to this timeline.
+    pub(super) fn take_timeline(&mut self, timeline: u64) {
+        self.timeline = Some(timeline);
+        self.ready.iter_mut().for_each(|item| item.at.0 = timeline);
+        self.head = self.head.map(|(_, at)| (timeline, at));
     }
 
     /// When the first event that is ready is decoded.
@@ -178,6 +194,15 @@ impl<'a> Track<'a> {
             metrics::counter!("crest_pull_ad_segments_total").increment(u64::from(first));
             // What comes after it goes on from before it.
             self.finish();
+            self.upcoming.skip();
+            // Nothing was waited for, and a playlist may list any number of these.
+            tokio::task::yield_now().await;
+            return Ok(());
+        }
+        if piece.gap {
+            self.finish();
+            self.upcoming.skip();
+            tokio::task::yield_now().await;
             return Ok(());
         }
         if missing {
@@ -216,7 +241,9 @@ impl<'a> Track<'a> {
         }
         // Playlists that do not say how many discontinuities have left them are counted on from here.
         let timeline = match self.timeline {
+            Some(timeline) if self.alike => timeline + u64::from(piece.discontinuity),
             Some(timeline) => piece.timeline.max(timeline + u64::from(piece.discontinuity)),
+            None if self.alike => 0,
             None => piece.timeline,
         };
         if self.timeline != Some(timeline) {

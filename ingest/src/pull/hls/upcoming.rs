@@ -80,6 +80,11 @@ impl Upcoming {
         Some(self.next? + u64::from(self.parts > 0))
     }
 
+    /// No piece lasts longer.
+    pub(super) fn target(&self) -> Duration {
+        self.target
+    }
+
     /// Whether nothing will be listed any more.
     pub(super) fn is_complete(&self) -> bool {
         self.complete
@@ -98,11 +103,12 @@ impl Upcoming {
                 && let Some(at) = piece.whole.clone()
             {
                 let piece = self.pass()?;
-                return Some(Pick { piece, at, first: true, missing: false });
+                let missing = piece.gap;
+                return Some(Pick { piece, at, first: true, missing });
             }
             if let Some(part) = piece.parts.get(self.parts) {
                 let (at, missing, first) = (part.at.clone(), part.gap, self.parts == 0);
-                let piece = Piece { parts: Vec::new(), ..piece.clone() };
+                let piece = piece.without_parts();
                 (self.next, self.parts) = (Some(piece.sequence), self.parts + 1);
                 return Some(Pick { piece, at, first, missing });
             }
@@ -208,10 +214,16 @@ impl Upcoming {
         let by_number = (first..=end).contains(&next).then_some(next);
         let (Some(at), Some(last)) = (at, media.pieces.last()) else { return by_number };
         let Some(last_at) = last.at else { return by_number };
-        let near = |piece: &Piece, from: WallTime| from.0.abs_diff(at.0) as f64 <= piece.seconds * 500.0;
-        let place = media.pieces.iter().find(|piece| piece.at.is_some_and(|from| near(piece, from)));
-        let after = last_at.plus_millis((last.seconds * 1000.0) as i64);
-        let place = place.map(|piece| piece.sequence).or_else(|| near(last, after).then_some(end));
+        let after = (end, last_at.plus_millis((last.seconds * 1000.0) as i64), last.seconds);
+        let places = media.pieces.iter().filter_map(|piece| Some((piece.sequence, piece.at?, piece.seconds)));
+        let places = places.chain([after]).map(|(place, from, seconds)| {
+            let segment = seconds.max(media.target.as_secs_f64()) * 1000.0;
+            (place, from.0.abs_diff(at.0), segment)
+        });
+        let nearest = places.clone().min_by_key(|(_, off, _)| *off).filter(|(_, off, seg)| *off as f64 <= seg / 2.0);
+        // Two servers may date the same segments a little differently: then the numbers tell.
+        let agrees = |next: &u64| places.clone().any(|(place, off, seg)| place == *next && off as f64 <= seg);
+        let place = nearest.map(|(place, ..)| place).or_else(|| by_number.filter(agrees));
         // In the middle of a piece there is no going over to another number.
         place.filter(|place| self.parts == 0 || *place == next)
     }

@@ -22,13 +22,14 @@ fn piece(sequence: u64, parts: usize, whole: bool) -> Piece {
         at: None,
         ad: false,
         cue: None,
+        gap: false,
         encryption: None,
     }
 }
 
 fn media(pieces: Vec<Piece>) -> Media {
     let target = Duration::from_secs(2);
-    Media { target, over: false, recorded: false, pieces, low_latency: None, hint: None }
+    Media { target, over: false, recorded: false, counted: false, pieces, low_latency: None, hint: None }
 }
 
 /// The same with low latency, as a server offers it.
@@ -60,6 +61,28 @@ fn a_segment_is_taken_whole_or_part_by_part_and_never_twice() {
     upcoming.list(low(vec![piece(4, 4, true), piece(5, 4, true), piece(6, 0, false)]), Some(now), now);
     assert_eq!(taken(&mut upcoming), ["5"]);
     assert_eq!(upcoming.ask(), Some((6, Some(0))));
+}
+
+#[test]
+fn a_broadcast_that_ends_within_a_segment_is_taken_to_its_end() {
+    let now = Instant::now();
+    let mut upcoming = Upcoming::new(low(vec![piece(1, 0, true), piece(2, 2, false)]), None, 3, now);
+    assert_eq!(taken(&mut upcoming).last().map(String::as_str), Some("2.1"));
+    let over = Media { over: true, ..low(vec![piece(1, 0, true), piece(2, 4, true)]) };
+    upcoming.list(over, Some(now), now);
+    assert_eq!(taken(&mut upcoming), ["2.2", "2.3"]);
+    assert!(upcoming.is_complete());
+}
+
+#[test]
+fn a_segment_of_many_parts_is_left_out_in_one_step() {
+    let now = Instant::now();
+    let mut upcoming = Upcoming::new(low(vec![piece(1, 4000, false), piece(2, 0, false)]), None, 3, now);
+    let first = upcoming.pick().unwrap();
+    assert!(first.first && first.piece.parts.is_empty());
+    upcoming.skip();
+    assert!(upcoming.pick().is_none());
+    assert_eq!(upcoming.ask(), Some((2, Some(0))));
 }
 
 #[test]
@@ -121,6 +144,7 @@ fn the_place_at_another_address_is_found_by_time_and_else_by_number() {
     assert_eq!(upcoming.place_in(&dated(511, 22_040, 3)), Some(513), "others");
     assert_eq!(upcoming.place_in(&dated(500, 20_000, 3)), Some(503), "nothing new yet");
     assert_eq!(upcoming.place_in(&dated(500, 90_000, 3)), None, "another time");
+    assert_eq!(upcoming.place_in(&dated(11, 23_500, 3)), Some(12), "the nearest");
     upcoming.go_over(dated(511, 22_040, 3), 513, now);
     assert_eq!(taken(&mut upcoming), ["513"]);
     let plain = |from: u64| media((from..from + 3).map(|at| piece(at, 0, true)).collect());
