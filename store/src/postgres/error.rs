@@ -40,10 +40,18 @@ pub(super) fn spoils(failure: &Failure) -> bool {
     }
 }
 
+/// Whether somebody else added the row of the same segment in the same moment. `ON CONFLICT` waits at one of the two
+/// indexes that say so, and the other may be met first; a moment later it is simply there.
+fn overtaken(error: &sqlx::Error) -> bool {
+    const SEGMENT: &str = "segments_organization_id_object_key";
+    code(error) == Some("23505") && said(error).is_some_and(|e| e.constraint() == Some(SEGMENT))
+}
+
 /// Whether nothing was changed, and the same may succeed at once: others were in the way (a serialization
-/// failure, a deadlock), or the connection was a dead one before anything was asked of it.
+/// failure, a deadlock, a row added at the same time), or the connection was a dead one before anything was asked of
+/// it.
 pub(super) fn passes_at_once(failure: &Failure) -> bool {
-    let others = |error| matches!(code(error), Some("40001" | "40P01")) || outdated(error);
+    let others = |error| matches!(code(error), Some("40001" | "40P01")) || outdated(error) || overtaken(error);
     match failure {
         Failure::Began(error) => lost(error) || others(error),
         Failure::Database(error) => others(error),
