@@ -30,13 +30,13 @@ impl Report {
             ["feeds", "crest, core/1000 a feed", "against the floor", "full decode against it", "load, core/1000"];
         let mut costs = Table::new("Processor time", &columns);
         let columns =
-            ["feeds", "MB a feed", "samples dropped", "within 0.5 s", "within 1 s", "unread, s", "load late, s"];
+            ["feeds", "MB a feed", "samples dropped", "within 0.5 s", "1 s", "2.5 s", "unread, s", "load late, s"];
         let mut bounds = Table::new("Memory, drops and delay", &columns);
         for run in &self.runs {
             let against = [run.cost / floor, decode / run.cost].map(|ratio| format!("{ratio:.2}"));
             let [floor, decode] = against;
             costs.row(vec![run.feeds.to_string(), milli(run.cost), floor, decode, milli(run.load)]);
-            let [half, one, all] = run.delays;
+            let [half, one, two, all] = run.delays;
             let share = |count: f64| format!("{:.2} %", count / all * 100.0);
             let (memory, unread) = (format!("{:.1}", run.memory / 1e6), format!("{:.2}", run.unread));
             let late = format!("{:.2}", run.late.as_secs_f64());
@@ -46,6 +46,7 @@ impl Report {
                 run.dropped.to_string(),
                 share(half),
                 share(one),
+                share(two),
                 unread,
                 late,
             ]);

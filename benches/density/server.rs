@@ -32,8 +32,8 @@ pub struct Figures {
     pub memory: f64,
     /// Samples, analysed or not, that were dropped.
     pub dropped: f64,
-    /// Samples within half a second, one second, and all.
-    pub delays: [f64; 3],
+    /// Samples within half a second, one second, 2.5 seconds, and all.
+    pub delays: [f64; 4],
     /// Seconds of media that waited in the sockets of one feed at most.
     pub unread: f64,
     /// The most that the load program was late with a message, which is no fault of crest's unless bytes wait too.
@@ -86,7 +86,7 @@ pub async fn run(common: &Common, file: &Path, feeds: usize) -> Result<Figures> 
         memory: (peak - empty) / feeds as f64,
         // From the start on: a drop while feeds begin is one too.
         dropped: sum(&after, "crest_samples_dropped_total") + sum(&after, "crest_bus_missed_records_total"),
-        delays: ["0.5", "1", "+Inf"].map(delays),
+        delays: ["0.5", "1", "2.5", "+Inf"].map(delays),
         unread: unread / RATE,
         late,
     })
