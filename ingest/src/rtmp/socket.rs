@@ -32,8 +32,31 @@ pub(super) struct Socket {
     end: usize,
     /// Time between two beats; none while it is read as soon as anything arrives.
     beat: Option<Duration>,
-    /// More arrives than the buffer holds: beats are shorter.
-    hurried: bool,
+    rush: Rush,
+}
+
+/// Whether more arrives than one read takes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Rush {
+    /// It does not.
+    #[default]
+    None,
+    /// It did lately: beats are shorter.
+    Lately,
+    /// The last read filled the buffer, and has left something in the socket.
+    Now,
+}
+
+impl Rush {
+    /// After a read of so many bytes into so large a buffer.
+    fn after(self, count: usize, buffer: usize) -> Self {
+        match self {
+            _ if count >= buffer => Self::Now,
+            Self::None => Self::None,
+            Self::Lately | Self::Now if count >= buffer / 2 => Self::Lately,
+            Self::Lately | Self::Now => Self::None,
+        }
+    }
 }
 
 enum Carrier {
@@ -55,7 +78,7 @@ impl Socket {
     }
 
     fn new(carrier: Carrier) -> Self {
-        Self { carrier, buffer: vec![0; STRANGER], start: 0, end: 0, beat: None, hurried: false }
+        Self { carrier, buffer: vec![0; STRANGER], start: 0, end: 0, beat: None, rush: Rush::None }
     }
 
     /// The server's part of the handshake.
@@ -96,10 +119,8 @@ impl Socket {
 
     /// Reads more; 0 at the end. Everything was taken before. Dropped before it is done, nothing is lost.
     pub(super) async fn read(&mut self) -> Result<usize> {
-        // A buffer that was filled has left something in the socket.
-        let full = self.end == self.buffer.len();
-        self.hurried = full || (self.hurried && self.end >= self.buffer.len() / 2);
-        let beat = self.beat.map(|beat| if self.hurried { beat / HURRIED } else { beat });
+        let full = self.rush == Rush::Now;
+        let beat = self.beat.map(|beat| if self.rush == Rush::None { beat } else { beat / HURRIED });
         (self.start, self.end) = (0, 0);
         let count = match (&mut self.carrier, beat) {
             (Carrier::Plain(stream), _) => stream.read(&mut self.buffer).await?,
@@ -125,6 +146,7 @@ impl Socket {
             (Carrier::Lost, _) => return Err(ErrorKind::NotConnected.into()),
         };
         self.end = count;
+        self.rush = self.rush.after(count, self.buffer.len());
         Ok(count)
     }
 
@@ -176,4 +198,38 @@ fn next(beat: Duration) -> Instant {
     let beats = since.as_micros() / beat.as_micros() + 1;
     let ahead = u64::try_from(beats * beat.as_micros()).map_or(beat, |at| Duration::from_micros(at) - since);
     Instant::now() + ahead
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// Reads as a connection does: everything is taken before more is read.
+    async fn take(socket: &mut Socket) -> usize {
+        let count = socket.read().await.unwrap();
+        socket.left(0);
+        count
+    }
+
+    #[tokio::test]
+    async fn a_read_that_fills_the_buffer_is_followed_by_another_without_a_beat() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut socket = Socket::plain(listener.accept().await.unwrap().0);
+        socket.keep_beat(Duration::from_millis(8)).unwrap();
+        // The system hands over what it has: small pieces, so that the buffer is surely filled.
+        socket.buffer.truncate(100);
+        peer.write_all(&[7; 250]).await.unwrap();
+        let mut rushes = Vec::new();
+        let mut sum = 0;
+        while sum < 250 {
+            sum += take(&mut socket).await;
+            rushes.push(socket.rush);
+        }
+        assert_eq!(rushes, [Rush::Now, Rush::Now, Rush::Lately]);
+        peer.write_all(&[7; 10]).await.unwrap();
+        assert_eq!((take(&mut socket).await, socket.rush), (10, Rush::None));
+    }
 }
