@@ -20,7 +20,7 @@ package() {
 if have apt-get && have dpkg-query; then
     for name in build-essential ca-certificates libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev \
         gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly \
-        gstreamer1.0-libav libsrt1.5-gnutls libssl-dev zlib1g-dev; do
+        gstreamer1.0-libav libavcodec-dev libswscale-dev libsrt1.5-gnutls libssl-dev zlib1g-dev; do
         package "$name"
     done
     program pkg-config pkg-config
@@ -56,6 +56,7 @@ else
     for name in cc pkg-config mold ffmpeg ffprobe curl; do have "$name" || missing+=("$name"); done
     if have pkg-config; then
         pkg-config --exists gstreamer-1.0 gstreamer-app-1.0 || missing+=("GStreamer 1.22 with its development files")
+        pkg-config --exists libavcodec libswscale || missing+=("FFmpeg's libavcodec and libswscale with their development files")
         pkg-config --exists openssl zlib || missing+=("OpenSSL and zlib with their development files")
     fi
     if [[ $what == all ]]; then

@@ -1,8 +1,9 @@
-//! Decoding without pipelines: elements driven in the caller's thread.
+//! Decoding without pipelines: libavcodec, and elements driven in the caller's thread.
 
 mod audio;
 pub(crate) mod chain;
 mod keyframes;
+mod libav;
 mod pool;
 mod video;
 

@@ -10,6 +10,7 @@ use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
 use super::chain::{Chain, element, filter};
+use super::libav::Libav;
 use crate::bitstream::{av1, vpx};
 use crate::coded::{Announced, PictureHeaders};
 use crate::mp4::entry;
@@ -29,10 +30,17 @@ pub(crate) enum Output {
 
 /// Decodes keyframes of one configuration. It holds no threads.
 pub(crate) struct VideoDecoder {
-    chain: Chain,
-    start: Start,
+    way: Way,
     headers: PictureHeaders,
     max_pixels: u64,
+}
+
+/// How a picture is made.
+enum Way {
+    /// Samples of H.264 and HEVC, which nearly all feeds are: without the detours that GStreamer makes.
+    Libav(Libav),
+    /// Everything else.
+    Elements(Chain, Start),
 }
 
 /// What a codec needs so that decoding starts at a keyframe.
@@ -65,6 +73,11 @@ impl VideoDecoder {
         crate::init()?;
         let headers = PictureHeaders::of(config);
         admit(headers.announced(), max_pixels)?;
+        if output == Output::Sample
+            && let Some(libav) = Libav::new(config, max_pixels)?
+        {
+            return Ok(Self { way: Way::Libav(libav), headers, max_pixels });
+        }
         let (decoder, caps) = decoder(config)?;
         // A damaged keyframe is no picture: grey blocks would look like a cut.
         decoder.set_property("discard-corrupted-frames", true);
@@ -110,12 +123,18 @@ impl VideoDecoder {
             VideoCodec::Vp9 => Start::Checked(vpx::vp9),
             VideoCodec::Vp8 => Start::Checked(vpx::vp8),
         };
-        Ok(Self { chain: Chain::new(&elements, &caps)?, start, headers, max_pixels })
+        Ok(Self { way: Way::Elements(Chain::new(&elements, &caps)?, start), headers, max_pixels })
     }
 
     /// The picture of one keyframe as packed RGB. Only for [`Output::Sample`].
     pub(crate) fn picture(&mut self, keyframe: &Bytes) -> Result<Picture> {
-        let (buffer, caps) = self.decode(keyframe)?;
+        // Parameter sets may come along with the picture, and count for it.
+        admit(self.headers.within(keyframe), self.max_pixels)?;
+        let (chain, start) = match &mut self.way {
+            Way::Libav(libav) => return libav.picture(keyframe),
+            Way::Elements(chain, start) => (chain, start),
+        };
+        let (buffer, caps) = decode(chain, start, keyframe)?;
         let unusable = || Error::ours("the decoder gave a picture without its format");
         let info = gst_video::VideoInfo::from_caps(caps.as_ref().ok_or_else(unusable)?).map_err(|_| unusable())?;
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&buffer, &info).map_err(|_| unusable())?;
@@ -136,32 +155,32 @@ impl VideoDecoder {
 
     /// The picture of one keyframe as a file. Only for [`Output::Jpeg`].
     pub(crate) fn jpeg(&mut self, keyframe: &Bytes) -> Result<Vec<u8>> {
-        let (buffer, _) = self.decode(keyframe)?;
+        admit(self.headers.within(keyframe), self.max_pixels)?;
+        let Way::Elements(chain, start) = &self.way else {
+            return Err(Error::ours("a decoder of samples was asked for a file"));
+        };
+        let (buffer, _) = decode(chain, start, keyframe)?;
         let map = buffer.map_readable().map_err(|_| Error::ours("a JPEG that cannot be read"))?;
         Ok(map.to_vec())
     }
+}
 
-    /// A decoder releases a picture only when later ones arrive, or when it is drained.
-    fn decode(&mut self, keyframe: &Bytes) -> Result<(gst::Buffer, Option<gst::Caps>)> {
-        // Parameter sets may come along with the picture, and count for it.
-        admit(self.headers.within(keyframe), self.max_pixels)?;
-        self.chain.take();
-        let none = || self.chain.reason("the keyframe cannot be decoded; the feed is damaged here");
-        let (mut packets, mut unit) = (1, keyframe.clone());
-        match &self.start {
-            Start::Picture(h264) => packets = h264.packets(keyframe),
-            Start::Sequence(units) if av1::sequence(keyframe).is_none() => {
-                unit = [&units[..], keyframe].concat().into()
-            }
-            Start::Checked(keyframe_of) if keyframe_of(keyframe).is_none() => return Err(none()),
-            Start::Sequence(_) | Start::Checked(_) | Start::Plain => {}
-        }
-        for _ in 0..packets {
-            self.chain.push(unit.clone())?;
-        }
-        self.chain.drain();
-        self.chain.take().pop().ok_or_else(none)
+/// A decoder releases a picture only when later ones arrive, or when it is drained.
+fn decode(chain: &Chain, start: &Start, keyframe: &Bytes) -> Result<(gst::Buffer, Option<gst::Caps>)> {
+    chain.take();
+    let none = || chain.reason("the keyframe cannot be decoded; the feed is damaged here");
+    let (mut packets, mut unit) = (1, keyframe.clone());
+    match start {
+        Start::Picture(h264) => packets = h264.packets(keyframe),
+        Start::Sequence(units) if av1::sequence(keyframe).is_none() => unit = [&units[..], keyframe].concat().into(),
+        Start::Checked(keyframe_of) if keyframe_of(keyframe).is_none() => return Err(none()),
+        Start::Sequence(_) | Start::Checked(_) | Start::Plain => {}
     }
+    for _ in 0..packets {
+        chain.push(unit.clone())?;
+    }
+    chain.drain();
+    chain.take().pop().ok_or_else(none)
 }
 
 /// The decoder of a configuration, and what it is to be told of it.

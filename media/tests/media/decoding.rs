@@ -61,6 +61,39 @@ fn each_keyframe_gives_its_picture_at_once() {
 }
 
 #[test]
+fn pictures_have_the_colours_and_places_that_ffmpeg_gives_them() {
+    let bench = Bench::new();
+    // Depths, subsamplings, matrices and ranges as cameras and encoders have them; small ones are BT.601 unless they
+    // say otherwise, large ones BT.709.
+    let sd = "testsrc2=s=720x576:r=10:d=1";
+    let hd = "testsrc2=s=1920x1080:r=10:d=1";
+    let wide = "-color_range pc -colorspace bt709";
+    for (number, (source, codec, ours)) in [
+        (sd, "libx264 -pix_fmt yuv420p", "bt601"),
+        (hd, "libx264 -pix_fmt yuv420p", "bt709"),
+        (sd, "libx264 -pix_fmt yuv420p -colorspace bt709", "bt709"),
+        (hd, "libx264 -pix_fmt yuv422p10le", "bt709"),
+        (hd, &format!("libx264 -pix_fmt yuvj420p {wide}"), "bt709"),
+        (hd, "libx265 -pix_fmt yuv420p10le -x265-params log-level=none", "bt709"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let file = bench.make(&format!("-f lavfi -i {source} -c:v {codec} -qp 34 -g 10 {number}.mp4"));
+        let (config, packets) = keyframes(&file);
+        let picture = KeyframeDecoder::new().unwrap().decode(&config, &packets[0]).unwrap();
+        let scale = format!("scale={PICTURE_SIDE}:{PICTURE_SIDE}:flags=area:in_color_matrix={ours}");
+        let expected =
+            bench.make(&format!("-i {} -frames:v 1 -vf {scale} -pix_fmt rgb24 {number}.rgb", file.display()));
+        let expected = std::fs::read(expected).unwrap();
+        assert_eq!(picture.rgb.len(), expected.len());
+        let apart: u64 = picture.rgb.iter().zip(&expected).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+        let apart = apart as f64 / expected.len() as f64;
+        assert!(apart < 3.0, "{codec}: pixels are {apart:.1} of 255 apart");
+    }
+}
+
+#[test]
 fn a_broken_keyframe_spoils_nothing_after_it() {
     let bench = Bench::new();
     let (config, packets) = keyframes(&bench.sample(3, "-bf 2", "in.mp4"));
@@ -76,6 +109,25 @@ fn a_broken_keyframe_spoils_nothing_after_it() {
     let nonsense = Arc::new(VideoConfig { record: Bytes::from_static(b"nonsense"), ..(*config).clone() });
     let _ = decoder.decode(&nonsense, &packets[1]);
     assert_eq!(decoder.decode(&config, &packets[1]).unwrap(), good);
+}
+
+#[test]
+fn a_keyframe_that_is_damaged_in_its_middle_is_no_picture() {
+    let bench = Bench::new();
+    // Not HEVC: libavcodec does not tell there.
+    for codec in ["libx264 -bf 2", "libx264 -x264-params slices=4"] {
+        let source = "-f lavfi -i testsrc2=s=1280x720:r=10:d=1,noise=alls=10:allf=t";
+        let (config, packets) = keyframes(&bench.make(&format!("{source} -c:v {codec} -g 5 in.mp4")));
+        let mut decoder = KeyframeDecoder::new().unwrap();
+        let mut data = packets[0].data.to_vec();
+        let middle = data.len() / 2;
+        for (i, byte) in data[middle..].iter_mut().take(2000).enumerate() {
+            *byte = ((i * 7919) >> 3) as u8;
+        }
+        let decoded = decoder.decode(&config, &Packet { data: data.into(), ..packets[0].clone() });
+        assert!(decoded.is_err(), "{codec}");
+        assert!(decoder.decode(&config, &packets[0]).is_ok());
+    }
 }
 
 #[test]
