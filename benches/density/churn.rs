@@ -22,11 +22,16 @@ pub async fn run(common: &Common, file: &Path, count: usize, at_once: usize) -> 
     let crest = Crest::start(&common.crest, &common.out.join("churn.log")).await?;
     let (address, _) = address(&crest.rtmp)?;
     let api = crest.operator()?;
-    let megabytes = |bytes: f64| format!("{:.1}", bytes / 1e6);
-    let columns = ["feeds that came and went", "resident memory, MB", "at most so far, MB"];
+    let columns = ["feeds that came and went", "resident memory, MB", "of it anonymous", "at most so far"];
     let mut table = Table::new(format!("Memory while feeds come and go, {at_once} at a time"), &columns);
-    let (now, peak) = proc::memory(crest.pid)?;
-    table.row(vec!["0".to_owned(), megabytes(now), megabytes(peak)]);
+    let mut note = |gone: usize| -> Result<()> {
+        let memory = proc::memory(crest.pid)?;
+        let megabytes = [memory.now, memory.anonymous, memory.peak].map(|bytes| format!("{:.1}", bytes / 1e6));
+        table.row([vec![gone.to_string()], megabytes.to_vec()].concat());
+        Ok(())
+    };
+    note(0)?;
+    let (quarter, mut looked) = (count.div_ceil(4), 0);
     let mut gone = 0;
     while gone < count {
         let streams = create(&crest, at_once.min(count - gone)).await?;
@@ -37,12 +42,11 @@ pub async fn run(common: &Common, file: &Path, count: usize, at_once: usize) -> 
         for (id, _) in &streams {
             api.post(&format!("/v1/streams/{id}/stop"), json!({})).await?;
         }
-        let first = gone == 0;
         gone += streams.len();
-        if first || gone >= count {
+        if looked == 0 || gone >= looked + quarter || gone >= count {
             tokio::time::sleep(REST).await;
-            let (now, peak) = proc::memory(crest.pid)?;
-            table.row(vec![gone.to_string(), megabytes(now), megabytes(peak)]);
+            note(gone)?;
+            looked = gone;
         }
     }
     crest.stop().await?;

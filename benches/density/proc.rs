@@ -29,15 +29,24 @@ fn ticks(stat: &str) -> Option<f64> {
     Some((next()? + next()?) / 100.0)
 }
 
-/// Bytes of resident memory, now and at most so far.
-pub fn memory(pid: u32) -> Result<(f64, f64)> {
+/// Bytes of resident memory.
+pub struct Memory {
+    pub now: f64,
+    /// Of these, what is no file's: what crest has allocated, and stacks.
+    pub anonymous: f64,
+    /// The most so far.
+    pub peak: f64,
+}
+
+/// What a process holds.
+pub fn memory(pid: u32) -> Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let of = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
         kib.map(|kib| kib * 1024.0).with_context(|| format!("no {name}"))
     };
-    Ok((of("VmRSS:")?, of("VmHWM:")?))
+    Ok(Memory { now: of("VmRSS:")?, anonymous: of("RssAnon:")?, peak: of("VmHWM:")? })
 }
 
 /// The most bytes that any connection to a local port holds: sent by its peer, and not yet read here.

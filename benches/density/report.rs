@@ -30,7 +30,7 @@ impl Report {
             ["feeds", "crest, core/1000 a feed", "against the floor", "full decode against it", "load, core/1000"];
         let mut costs = Table::new("Processor time", &columns);
         let columns =
-            ["feeds", "MB a feed", "samples dropped", "within 0.5 s", "1 s", "2.5 s", "unread, s", "load late, s"];
+            ["feeds", "MB a feed", "samples dropped", "within 0.5 s", "1 s", "2 s", "unread, s", "load late, s"];
         let mut bounds = Table::new("Memory, drops and delay", &columns);
         for run in &self.runs {
             let against = [run.cost / floor, decode / run.cost].map(|ratio| format!("{ratio:.2}"));

@@ -32,7 +32,7 @@ pub struct Figures {
     pub memory: f64,
     /// Samples, analysed or not, that were dropped.
     pub dropped: f64,
-    /// Samples within half a second, one second, 2.5 seconds, and all.
+    /// Samples within half a second, one second, two seconds, and all.
     pub delays: [f64; 4],
     /// Seconds of media that waited in the sockets of one feed at most.
     pub unread: f64,
@@ -43,7 +43,7 @@ pub struct Figures {
 /// Runs crest on an empty data directory with `feeds` publishers of `file`.
 pub async fn run(common: &Common, file: &Path, feeds: usize) -> Result<Figures> {
     let crest = Crest::start(&common.crest, &common.out.join(format!("crest-{feeds}.log"))).await?;
-    let (empty, _) = proc::memory(crest.pid)?;
+    let empty = proc::memory(crest.pid)?.now;
     let (address, port) = address(&crest.rtmp)?;
     let streams = create(&crest, feeds).await?;
     let keys: Vec<String> = streams.into_iter().map(|(_, key)| key).collect();
@@ -65,7 +65,7 @@ pub async fn run(common: &Common, file: &Path, feeds: usize) -> Result<Figures> 
     let cost = (proc::processor_seconds(crest.pid)? - cpu) / seconds;
     let load_cost = (proc::processor_seconds(load.pid)? - load_cpu) / seconds;
     let threads = difference(&before.1, &proc::by_thread(crest.pid)?, seconds);
-    let (_, peak) = proc::memory(crest.pid)?;
+    let peak = proc::memory(crest.pid)?.peak;
     let after = api.text("/metrics").await?;
     let stages = match profile {
         Some(profile) => profile.shares().await?.into_iter().map(|(stage, share)| (stage, share * cost)).collect(),
@@ -86,7 +86,7 @@ pub async fn run(common: &Common, file: &Path, feeds: usize) -> Result<Figures> 
         memory: (peak - empty) / feeds as f64,
         // From the start on: a drop while feeds begin is one too.
         dropped: sum(&after, "crest_samples_dropped_total") + sum(&after, "crest_bus_missed_records_total"),
-        delays: ["0.5", "1", "2.5", "+Inf"].map(delays),
+        delays: ["0.5", "1", "2", "+Inf"].map(delays),
         unread: unread / RATE,
         late,
     })

@@ -10,6 +10,8 @@ use tokio::process::{Child, Command};
 
 /// The operator's key.
 const KEY: &str = "crest_sk_the_operator_of_the_benchmark";
+/// How long it may take to be ready.
+const READY: Duration = Duration::from_secs(60);
 
 /// A running `crest serve` on free ports. Dropping it kills it.
 pub struct Crest {
@@ -55,7 +57,12 @@ impl Crest {
             Ok(Ok(addresses)) => addresses,
             _ => bail!("crest did not say where it listens; {} says why", log.display()),
         };
-        Ok(Self { child, pid, data, rtmp, http, _folder: folder })
+        let started = Self { child, pid, data, rtmp, http, _folder: folder };
+        let api = started.operator()?;
+        tokio::time::timeout(READY, api.ready())
+            .await
+            .with_context(|| format!("crest does not become ready; {} says why", log.display()))?;
+        Ok(started)
     }
 
     /// The API as the operator.
@@ -117,6 +124,13 @@ impl Api {
         let status = response.status();
         ensure!(status.is_success(), "GET {path}: {status}");
         Ok(response.text().await?)
+    }
+
+    /// Comes back when crest is ready to work.
+    async fn ready(&self) {
+        while self.text("/readyz").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// POST that must succeed.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::stream_series::StreamSeries;
 
 /// Bounds of the histograms of durations, in seconds.
-const SECONDS: [f64; 12] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
+const SECONDS: [f64; 12] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 120.0];
 
 /// The longest time between two rounds of upkeep. Until then what histograms are given is kept value
 /// by value, whether or not anybody asks for `/metrics`.
