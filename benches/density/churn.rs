@@ -14,8 +14,9 @@ use crate::table::Table;
 
 /// How long the feeds of a round are live together.
 const LIVE: Duration = Duration::from_secs(5);
-/// Rest after a round: crest gives free memory back every 30 s.
-const REST: Duration = Duration::from_secs(35);
+/// Rest after a round: decoders are let go after 20 s, what the bus holds after 10 s, and crest gives free memory back
+/// every 30 s.
+const REST: Duration = Duration::from_secs(55);
 
 /// Lets `count` feeds come and go, `at_once` at a time. The first round warms up: pools and caches fill to their bounds.
 pub async fn run(common: &Common, file: &Path, count: usize, at_once: usize) -> Result<Table> {

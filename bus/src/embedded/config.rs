@@ -19,6 +19,8 @@ pub struct BusConfig {
     /// How often what was appended is brought to the disk: what a loss of power may take. (A crash of
     /// the process takes nothing.)
     pub sync: Span,
+    /// After so long without anything new, what is held in memory beside the journal is written out and let go.
+    pub quiet: Span,
     /// Records a durable topic keeps beside those that a group still has to acknowledge.
     pub retention_records: u64,
     /// Records that could not be read, kept per topic.
@@ -31,6 +33,7 @@ impl Default for BusConfig {
             ring_records: 256,
             ring_bytes: 64 << 20,
             sync: Span(Duration::from_millis(100)),
+            quiet: Span(Duration::from_secs(10)),
             retention_records: 1_000_000,
             dead_letters: 1_000,
         }
@@ -43,6 +46,7 @@ impl BusConfig {
             ("ring_records", self.ring_records == 0),
             ("ring_bytes", self.ring_bytes == 0),
             ("sync", self.sync.0.is_zero()),
+            ("quiet", self.quiet.0.is_zero()),
             ("retention_records", self.retention_records == 0),
             ("dead_letters", self.dead_letters == 0),
         ];

@@ -113,6 +113,14 @@ impl Files {
         self.write(|opened| opened.db.persist(mode).map_err(storage))
     }
 
+    /// Writes what is held in memory out as tables, in the background: it is in the journal already, and read from
+    /// there after a crash.
+    pub(crate) fn write_out(&self) -> Result<()> {
+        self.write(|opened| {
+            opened.keyspaces.values().try_for_each(|keyspace| keyspace.rotate_memtable().map(drop).map_err(storage))
+        })
+    }
+
     /// Closes the files and opens them again; `settle` puts them in order before anybody else has them.
     /// Waits for whoever uses them.
     pub(crate) fn reopen(&self, settle: impl FnOnce(&Opened) -> Result<()>) -> Result<()> {

@@ -3,7 +3,7 @@
 use fjall::PersistMode;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
@@ -26,6 +26,8 @@ pub(crate) fn start(runtime: &Handle, bus: &Arc<EmbeddedBus>) {
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trouble = None;
+        // Since when there was nothing new; `None` once that is written out.
+        let mut quiet = Some(Instant::now());
         loop {
             ticks.tick().await;
             let Some(bus) = weak.upgrade() else { return };
@@ -34,8 +36,9 @@ pub(crate) fn start(runtime: &Handle, bus: &Arc<EmbeddedBus>) {
                 continue;
             }
             // Held there alone, so that whoever drops the bus meanwhile need not wait for this task.
-            if let Err(e) = blocking("keep the bus up", move || round(&bus)).await {
-                error!(error = %e, "upkeep of the bus failed");
+            match blocking("keep the bus up", move || round(&bus, quiet)).await {
+                Ok(since) => quiet = since,
+                Err(e) => error!(error = %e, "upkeep of the bus failed"),
             }
         }
     });
@@ -61,7 +64,8 @@ async fn again(bus: Arc<EmbeddedBus>, before: Option<String>) -> Option<String> 
     trouble
 }
 
-fn round(bus: &EmbeddedBus) -> Result<()> {
+/// `quiet` is since when there was nothing new and not everything is written out; so is what it returns.
+fn round(bus: &EmbeddedBus, quiet: Option<Instant>) -> Result<Option<Instant>> {
     for (topic, log) in &bus.logs {
         // What a group still needs stays, however old; the rest stays up to the bound.
         let bound = log.end().saturating_sub(bus.config.retention_records);
@@ -70,6 +74,11 @@ fn round(bus: &EmbeddedBus) -> Result<()> {
     }
     // Cleared first: what is written meanwhile is for the next round. Without anything new it is still
     // asked, so that background work that failed is noticed.
-    let mode = if bus.dirty.swap(false, Ordering::Relaxed) { PersistMode::SyncData } else { PersistMode::Buffer };
-    bus.files.persist(mode)
+    let new = bus.dirty.swap(false, Ordering::Relaxed);
+    bus.files.persist(if new { PersistMode::SyncData } else { PersistMode::Buffer })?;
+    match quiet {
+        _ if new => Ok(Some(Instant::now())),
+        Some(since) if since.elapsed() >= bus.config.quiet.0 => bus.files.write_out().map(|()| None),
+        _ => Ok(quiet),
+    }
 }

@@ -1,6 +1,6 @@
 //! The embedded bus: the conformance suite, and what one directory and one process mean.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +54,36 @@ async fn a_directory_has_one_bus_at_a_time() {
     assert!(second.message.contains("in use by another process"), "{second}");
     drop(first);
     home.open().await;
+}
+
+/// Tables in a folder and those below.
+fn tables(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap().flatten();
+    entries
+        .map(|entry| match entry.path() {
+            path if path.is_dir() => tables(&path),
+            path => usize::from(path.parent().is_some_and(|parent| parent.ends_with("tables"))),
+        })
+        .sum()
+}
+
+#[tokio::test]
+async fn what_is_held_in_memory_is_written_out_when_nothing_comes() {
+    let home = Folder::empty().await;
+    let config = BusConfig { quiet: Span(Duration::from_millis(300)), ..BusConfig::default() };
+    let bus = crest_bus::open(&home.path, config).unwrap();
+    let before = tables(&home.path);
+    bus.append(Topic::Signals, (0..20).map(|n| record(Topic::Signals, "str_a", n)).collect()).await.unwrap();
+    let written = async {
+        while tables(&home.path) <= before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), written).await.expect("far less than a table's worth is written out");
+    bus.append(Topic::Signals, vec![record(Topic::Signals, "str_a", 20)]).await.unwrap();
+    let mut subscription = subscribe(&*bus, Topic::Signals, "fuse", Start::Acknowledged).await;
+    let taken = take(&mut subscription, 21).await;
+    assert!(taken.iter().map(number).eq(0..=20), "from the table and from memory, in order");
 }
 
 #[tokio::test]

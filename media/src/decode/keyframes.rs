@@ -4,6 +4,7 @@ use crest_core::Result;
 use crest_core::codec::{Packet, VideoConfig};
 use crest_core::sample::Picture;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::video::{MAX_PIXELS, Output, VideoDecoder};
 
@@ -16,8 +17,14 @@ const KEPT: usize = 8;
 /// be decoded, its decoder is made anew.
 pub struct KeyframeDecoder {
     /// The one used last comes last.
-    decoders: Vec<(Arc<VideoConfig>, VideoDecoder)>,
+    decoders: Vec<Kept>,
     max_pixels: u64,
+}
+
+struct Kept {
+    config: Arc<VideoConfig>,
+    decoder: VideoDecoder,
+    used: Instant,
 }
 
 impl std::fmt::Debug for KeyframeDecoder {
@@ -43,16 +50,21 @@ impl KeyframeDecoder {
     /// # Errors
     /// When the keyframe is damaged, too large or none, or the configuration cannot be used. The next call starts afresh.
     pub fn decode(&mut self, config: &Arc<VideoConfig>, keyframe: &Packet) -> Result<Picture> {
-        let kept = self.decoders.iter().position(|(c, _)| Arc::ptr_eq(c, config) || c == config);
-        let (config, mut decoder) = match kept {
-            Some(at) => self.decoders.remove(at),
+        let kept = self.decoders.iter().position(|kept| Arc::ptr_eq(&kept.config, config) || kept.config == *config);
+        let (config, mut decoder) = match kept.map(|at| self.decoders.remove(at)) {
+            Some(kept) => (kept.config, kept.decoder),
             None => (Arc::clone(config), VideoDecoder::of_at_most(self.max_pixels, config, Output::Sample)?),
         };
         let picture = decoder.picture(&keyframe.data)?;
         if self.decoders.len() >= KEPT {
             self.decoders.remove(0);
         }
-        self.decoders.push((config, decoder));
+        self.decoders.push(Kept { config, decoder, used: Instant::now() });
         Ok(picture)
+    }
+
+    /// Lets go of the decoders that were not used for so long.
+    pub(crate) fn let_go(&mut self, unused: Duration) {
+        self.decoders.retain(|kept| kept.used.elapsed() < unused);
     }
 }

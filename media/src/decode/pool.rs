@@ -4,12 +4,16 @@ use crest_core::codec::{Packet, VideoConfig};
 use crest_core::sample::Picture;
 use crest_core::{Error, Result};
 use serde::Deserialize;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::keyframes::KeyframeDecoder;
 use super::video::MAX_PIXELS;
+
+/// A decoder that was not used for so long is let go: it holds the memory of several pictures. Keyframes are rarely
+/// further apart.
+const UNUSED: Duration = Duration::from_secs(20);
 
 /// Size of the pool.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,7 +38,7 @@ impl Default for KeyframePoolConfig {
 /// Decodes keyframes on a few threads of its own. Clones share them; the threads end with the last clone.
 #[derive(Debug, Clone)]
 pub struct KeyframePool {
-    tasks: SyncSender<Task>,
+    tasks: flume::Sender<Task>,
 }
 
 #[derive(Debug)]
@@ -47,10 +51,9 @@ struct Task {
 impl KeyframePool {
     /// Starts the threads.
     pub fn new(config: &KeyframePoolConfig) -> Result<Self> {
-        let (tasks, queue) = sync_channel(config.queue.max(1));
-        let queue = Arc::new(Mutex::new(queue));
+        let (tasks, queue) = flume::bounded(config.queue.max(1));
         for number in 0..config.workers.max(1) {
-            let queue = Arc::clone(&queue);
+            let queue = queue.clone();
             let mut decoder = KeyframeDecoder::of_at_most(config.max_pixels)?;
             std::thread::Builder::new()
                 .name(format!("keyframes-{number}"))
@@ -69,14 +72,14 @@ impl KeyframePool {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Task>>, decoder: &mut KeyframeDecoder) {
+fn work(queue: &flume::Receiver<Task>, decoder: &mut KeyframeDecoder) {
     loop {
-        // Held while waiting: whoever holds it takes the next task, the others wait for the lock instead.
-        let task = match queue.lock() {
-            Ok(queue) => queue.recv(),
-            Err(_) => return,
+        decoder.let_go(UNUSED);
+        let task = match queue.recv_timeout(UNUSED) {
+            Ok(task) => task,
+            Err(flume::RecvTimeoutError::Timeout) => continue,
+            Err(flume::RecvTimeoutError::Disconnected) => return,
         };
-        let Ok(task) = task else { return };
         if task.reply.is_closed() {
             continue;
         }
