@@ -1,4 +1,5 @@
-//! What one session of EventSub has of the channels that are waited for, and what is to be asked next.
+//! What is known of the channels that are waited for, what a session of EventSub has of them, and what is to be asked
+//! next. What Twitch said of a channel outlasts the session; subscriptions do not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -9,11 +10,11 @@ use super::helix::{AT_ONCE, Helix, Kind, Refusal, Subscribed};
 /// Subscriptions that one connection may have.
 const MOST: usize = 300;
 
-/// What a session knows.
+/// What is known, and what the session has. It holds no more channels than are waited for.
 #[derive(Debug)]
 pub(super) struct Book {
     channels: BTreeMap<String, Channel>,
-    /// Subscriptions of channels that nobody waits for any more.
+    /// Subscriptions of the session to channels that nobody waits for any more.
     over: VecDeque<String>,
     /// Halves of requests that Twitch refused for one of the channels in them.
     halves: Vec<Task>,
@@ -78,6 +79,12 @@ impl Task {
         }
     }
 
+    /// Whether it is asked on behalf of a session: one is made for it, where there is none.
+    pub(super) fn needs_session(&self) -> bool {
+        matches!(self, Self::Subscribe { .. })
+    }
+
+    /// Asks; `session` counts for subscriptions alone.
     pub(super) async fn run(self, helix: &Helix, session: &str) -> Done {
         match self {
             Self::Users(logins) => {
@@ -105,6 +112,28 @@ impl Book {
     pub(super) fn new(refused: Duration) -> Self {
         let (channels, over, look) = (BTreeMap::new(), VecDeque::new(), BTreeSet::new());
         Self { channels, over, halves: Vec::new(), look, cost: 0, most: u64::MAX, full: None, refused }
+    }
+
+    /// Whether the session has a subscription: Twitch closes one on which nothing is subscribed to.
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.channels.values().any(|channel| !channel.subscriptions.is_empty())
+    }
+
+    /// The session is over, and its subscriptions with it. Names that were looked up and refusals stay; the room for
+    /// subscriptions is what it was before them.
+    pub(super) fn session_over(&mut self) {
+        if self.is_subscribed() || !self.over.is_empty() {
+            self.full = None;
+        }
+        self.channels.values_mut().for_each(|channel| channel.subscriptions.clear());
+        self.over.clear();
+        (self.cost, self.most) = (0, u64::MAX);
+    }
+
+    /// When something that was refused may be asked for next.
+    pub(super) fn again(&self, now: Instant) -> Option<Instant> {
+        let refused = self.channels.values().filter_map(|channel| channel.refused);
+        refused.chain(self.full).filter(|until| *until > now).min()
     }
 
     /// All channels are asked about: nobody told what happened before now.

@@ -147,3 +147,32 @@ fn a_channel_going_live_comes_before_another_going_away() {
     let tasks = asked(&mut book, &wanted(&["a", "b", "c", "d", "e"]), &mut cost, 4, now);
     assert_eq!(subscribed(&tasks), ["e Online"]);
 }
+
+#[test]
+fn names_and_refusals_outlast_a_session_and_subscriptions_do_not() {
+    let (mut book, mut cost, now) = (Book::new(REFUSED), 0, Instant::now());
+    asked(&mut book, &wanted(&["a", "b"]), &mut cost, 10, now);
+    assert_eq!(book.revoked("b-Online", now), Some("b".to_owned()));
+    book.learn(Done::Subscribed("a".to_owned(), Kind::Offline, Err(Refusal::Full("429".to_owned()))), now).unwrap();
+    assert!(book.is_subscribed() && book.again(now) == Some(now + REFUSED));
+    // Those of the session that is over make room.
+    book.session_over();
+    assert!(!book.is_subscribed());
+    let mut cost = 0;
+    let tasks = asked(&mut book, &wanted(&["a", "b"]), &mut cost, 10, now);
+    assert_eq!(subscribed(&tasks), ["a Online", "a Offline"], "the other was taken back a moment ago");
+    assert!(!tasks.iter().any(|task| matches!(task, Task::Users(_))), "{tasks:?}");
+    // Where it had none, there is no more room than before; and whom nobody waits for is forgotten.
+    let mut book = Book::new(REFUSED);
+    assert!(matches!(book.next(&wanted(&["a"]), now), Some(Task::Users(_))));
+    let found = HashMap::from([("a".to_owned(), "7".to_owned())]);
+    book.learn(Done::Users(vec!["a".to_owned()], Ok(found)), now).unwrap();
+    book.learn(Done::Subscribed("a".to_owned(), Kind::Online, Err(Refusal::Full("429".to_owned()))), now).unwrap();
+    book.session_over();
+    book.look_at_all();
+    assert_eq!(book.next(&wanted(&["a"]), now), Some(Task::Look(vec!["a".to_owned()])));
+    assert_eq!((book.next(&wanted(&["a"]), now), book.again(now)), (None, Some(now + REFUSED)));
+    assert!(book.next(&wanted(&["a"]), now + REFUSED).is_some_and(|task| task.needs_session()));
+    assert_eq!(book.next(&wanted(&[]), now), None);
+    assert!(matches!(book.next(&wanted(&["a"]), now), Some(Task::Users(_))));
+}

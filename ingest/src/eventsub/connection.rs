@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use reqwest::Url;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
@@ -27,7 +27,7 @@ const GRACE: Duration = Duration::from_secs(3);
 
 type WebSocket = WebSocketStream<Box<dyn Socket>>;
 
-/// Keeps the connection as long as streams wait.
+/// Keeps a connection as long as a channel that is waited for is subscribed to, or can be.
 pub(super) struct Keeper {
     all: Arc<EventSub>,
     helix: Arc<Helix>,
@@ -65,19 +65,24 @@ impl Keeper {
 
     async fn keep(&self) {
         let config = &self.all.config;
-        let mut pause = Pause::up_to(config.longest_pause.0);
+        let (mut book, mut pause) = (Book::new(config.refused.0), Pause::up_to(config.longest_pause.0));
+        let mut looks = tokio::time::interval(config.look_again.0);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            while self.all.wanted().is_empty() {
-                self.all.changed.notified().await;
+            let mut held = self.ask(&mut book, &mut looks).await;
+            if held.is_ok() {
+                let began = Instant::now();
+                held = self.hold(&mut book, &mut looks).await;
+                book.session_over();
+                self.all.watched(None, false);
+                metrics::gauge!("crest_twitch_connected").set(0.0);
+                if began.elapsed() >= GOOD {
+                    pause.reset();
+                }
             }
-            let began = Instant::now();
-            let held = self.hold().await;
-            self.all.watched(None, false);
-            metrics::gauge!("crest_twitch_connected").set(0.0);
             let Err(lost) = held else { continue };
-            if began.elapsed() >= GOOD {
-                pause.reset();
-            }
+            // Nobody told what happened meanwhile, and what was being asked is not answered any more.
+            book.look_at_all();
             let (cause, wait) = match lost {
                 Lost::Token(reason) => {
                     tracing::error!(
@@ -101,15 +106,32 @@ impl Keeper {
         }
     }
 
-    /// Connects and hears what it is told; returns when no stream waits any more.
-    async fn hold(&self) -> Result<(), Lost> {
+    /// Asks what can be asked without a session; returns when there is something that takes one.
+    async fn ask(&self, book: &mut Book, looks: &mut Interval) -> Result<(), Lost> {
+        loop {
+            match book.next(&self.all.wanted(), Instant::now()) {
+                Some(task) if task.needs_session() => return Ok(()),
+                Some(task) => {
+                    let done = task.run(&self.helix, "").await;
+                    self.learn(book, done)?;
+                }
+                None => tokio::select! {
+                    () = self.all.changed.notified() => {}
+                    () = until(book.again(Instant::now())) => {}
+                    _ = looks.tick() => book.look_at_all(),
+                },
+            }
+        }
+    }
+
+    /// Connects and hears what it is told; returns when nothing is subscribed to and nothing can be: Twitch closes a
+    /// connection that is not used within ten seconds (4003).
+    async fn hold(&self, book: &mut Book, looks: &mut Interval) -> Result<(), Lost> {
         let config = &self.all.config;
         let mut session = open(config, &self.all.url).await?;
         metrics::gauge!("crest_twitch_connected").set(1.0);
-        let (mut book, mut seen) = (Book::new(config.refused.0), Seen::default());
+        let mut seen = Seen::default();
         let (mut task, mut moving) = (None::<BoxFuture<'_, Done>>, None::<BoxFuture<'_, Result<Session, Lost>>>);
-        let mut looks = tokio::time::interval(config.look_again.0);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wanted = self.all.wanted();
             if wanted.is_empty() {
@@ -120,12 +142,15 @@ impl Keeper {
                 let next = book.next(&wanted, Instant::now());
                 task =
                     next.map(|next| Box::pin(async move { next.run(&self.helix, &id).await }) as BoxFuture<'_, Done>);
+                if task.is_none() && !book.is_subscribed() {
+                    return Ok(());
+                }
             }
             let silent = session.heard + session.silence + GRACE;
             tokio::select! {
                 message = session.next() => match message {
                     Ok(Some(message)) if seen.counts(&message, now()) => {
-                        if let Some(url) = self.hear(message, &mut book) {
+                        if let Some(url) = self.hear(message, book) {
                             moving = Some(Box::pin(self.reopen(url)));
                         }
                     }
@@ -144,7 +169,7 @@ impl Keeper {
                 }
                 done = pending_or(&mut task) => {
                     task = None;
-                    self.learn(&mut book, done)?;
+                    self.learn(book, done)?;
                 }
                 moved = pending_or(&mut moving) => {
                     // The old connection stood until here; its subscriptions go over to this one.
@@ -248,6 +273,14 @@ async fn open(config: &TwitchApiConfig, url: &Url) -> Result<Session, Lost> {
     match tokio::time::timeout(config.timeout.0, opened).await {
         Ok(opened) => opened,
         Err(_) => Err(Lost::Passing("the server is silent (twitch.timeout)".to_owned())),
+    }
+}
+
+/// Waits until then; for ever, where there is no such time.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
     }
 }
 

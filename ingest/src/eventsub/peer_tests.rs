@@ -21,6 +21,11 @@ struct Stage {
 }
 
 async fn stage(channels: &[&str], most: usize, look_again: Duration) -> Stage {
+    stage_with(channels, most, look_again, Duration::from_millis(100)).await
+}
+
+/// The same; what is refused is asked for again after `refused`.
+async fn stage_with(channels: &[&str], most: usize, look_again: Duration, refused: Duration) -> Stage {
     let server = EventSubServer::start(channels, most).await;
     let (eventsub_url, api_url) = server.urls();
     let config = TwitchApiConfig {
@@ -30,7 +35,7 @@ async fn stage(channels: &[&str], most: usize, look_again: Duration) -> Stage {
         eventsub_url,
         look_again: Span(look_again),
         longest_pause: Span(Duration::from_millis(50)),
-        refused: Span(Duration::from_millis(100)),
+        refused: Span(refused),
         ..TwitchApiConfig::default()
     };
     let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
@@ -175,6 +180,84 @@ async fn a_channel_that_was_heard_of_is_not_tried_though_twitch_does_not_tell_of
         woken = b.rest(Duration::ZERO) => panic!("it is tried: {woken}"),
         () = a.woken() => {}
     }
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_is_held_only_while_something_can_be_subscribed() {
+    let stage = stage_with(&["a", "b"], 10, Duration::from_millis(50), NEVER).await;
+    stage.server.set_unused(Duration::from_millis(500));
+    stage.server.forbid("a");
+    let mut a = stage.watch("a");
+    stage.server.until("it is refused, and leaves", |server| server.connections() == (1, 0)).await;
+    // It is asked about for longer than an unused connection would be left open; one that nobody knows as well.
+    let mut nobody = stage.watch("nobody");
+    let looks = stage.server.requests("streams");
+    stage.server.until("further looks", |server| server.requests("streams") >= looks + 20).await;
+    assert_eq!((stage.server.connections(), stage.server.closed_unused()), ((1, 0), 0));
+    assert!(!a.known.borrow().watched && a.known.borrow().live == Some(false));
+    // Something new can be: it connects again, and asks for nothing that was refused.
+    let mut b = stage.watch("b");
+    b.until(waits).await;
+    assert_eq!((stage.server.connections(), stage.server.requests("subscribe stream.online id-a")), ((2, 1), 1));
+    stage.server.online("b", "on");
+    b.woken().await;
+    // With it goes the connection, while the others wait on.
+    drop(b);
+    stage.server.until("the connection is closed", |server| server.connections() == (2, 0)).await;
+    stage.server.online_unheard("a");
+    a.until(|known| known.live == Some(true)).await;
+    assert_eq!((stage.server.connections(), stage.server.closed_unused()), ((2, 0), 0));
+    assert_eq!(*nobody.known.borrow_and_update(), Known::default());
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_as_unused_is_made_again_and_used() {
+    let stage = stage_with(&["a"], 10, NEVER, NEVER).await;
+    stage.server.set_unused(Duration::from_millis(300));
+    stage.server.set_mute(true);
+    let mut a = stage.watch("a");
+    stage.server.until("it is closed", |server| server.closed_unused() >= 1).await;
+    stage.server.set_mute(false);
+    a.until(waits).await;
+    assert_eq!(stage.server.requests("users"), 1, "its id is known");
+    stage.server.online("a", "on");
+    a.woken().await;
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn what_is_known_of_channels_outlasts_their_connection() {
+    let stage = stage_with(&["a", "b"], 10, NEVER, NEVER).await;
+    stage.server.forbid("b");
+    let (mut a, mut b, _nobody) = (stage.watch("a"), stage.watch("b"), stage.watch("nobody"));
+    a.until(waits).await;
+    b.until(|known| known.live == Some(false)).await;
+    let (users, refused) = (stage.server.requests("users"), stage.server.requests("subscribe stream.online id-b"));
+    for connection in 2..5 {
+        stage.server.online_unheard("b");
+        stage.server.close_all();
+        stage.server.until("another connection", |server| server.connections() == (connection, 1)).await;
+        stage.server.until("a is watched", |server| server.subscribed().contains("a stream.online")).await;
+    }
+    b.woken().await;
+    stage.server.online("a", "on");
+    a.woken().await;
+    assert_eq!((stage.server.requests("users"), refused), (users, 1), "names are not looked up again");
+    assert_eq!(stage.server.requests("subscribe stream.online id-b"), 1, "what was refused is not asked for again");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn room_that_there_was_not_is_asked_for_again_on_a_later_connection() {
+    let stage = stage(&["a"], 0, NEVER).await;
+    stage.server.set_unused(Duration::from_millis(500));
+    let mut a = stage.watch("a");
+    stage.server.until("two tries", |server| server.requests("subscribe") >= 2).await;
+    stage.server.set_room(1);
+    a.until(waits).await;
+    assert_eq!(stage.server.closed_unused(), 0, "it left by itself each time");
     stage.end().await;
 }
 

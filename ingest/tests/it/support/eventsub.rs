@@ -20,9 +20,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response as Accepted};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 /// Until something that a client does by itself has happened.
 const SOON: Duration = Duration::from_secs(30);
+/// A connection on which nothing is subscribed to for so long is closed with this code.
+const UNUSED_FOR: Duration = Duration::from_secs(10);
+const UNUSED: u16 = 4003;
 /// What clients authenticate with.
 pub const CLIENT_ID: &str = "application";
 pub const TOKEN: &str = "user-token";
@@ -49,11 +53,21 @@ struct It {
     refuses_token: bool,
     silent: bool,
     max_total_cost: usize,
+    /// How long a connection may be unused, where that is not what Twitch says.
+    unused: Option<Duration>,
+    /// Connections that were closed for that.
+    closed_unused: usize,
+    /// Channels of which nothing may be subscribed to.
+    forbidden: BTreeSet<String>,
+    /// Requests for subscriptions are not answered.
+    mute: bool,
     socket: String,
 }
 
 struct Session {
     to: mpsc::UnboundedSender<Option<String>>,
+    /// Something was subscribed to.
+    used: bool,
 }
 
 struct Subscription {
@@ -149,6 +163,36 @@ impl EventSubServer {
         self.it().silent = silent;
     }
 
+    /// Closes connections that are not used for so long.
+    pub fn set_unused(&self, limit: Duration) {
+        self.it().unused = Some(limit);
+    }
+
+    /// How many connections were closed because they were not used.
+    pub fn closed_unused(&self) -> usize {
+        self.it().closed_unused
+    }
+
+    /// Nobody may subscribe to this channel.
+    pub fn forbid(&self, channel: &str) {
+        self.it().forbidden.insert(channel.to_owned());
+    }
+
+    /// Leaves requests for subscriptions without an answer, or answers those that come from now on.
+    pub fn set_mute(&self, mute: bool) {
+        self.it().mute = mute;
+    }
+
+    /// There is room for so many subscriptions from now on.
+    pub fn set_room(&self, max_total_cost: usize) {
+        self.it().max_total_cost = max_total_cost;
+    }
+
+    /// Closes every connection.
+    pub fn close_all(&self) {
+        self.it().sessions.values().for_each(|session| drop(session.to.send(None)));
+    }
+
     pub fn refuse_token(&self, refuses: bool) {
         self.it().refuses_token = refuses;
     }
@@ -185,6 +229,13 @@ impl EventSubServer {
 }
 
 impl It {
+    /// Whether a connection was not used so far; then it goes.
+    fn close_unused(&mut self, session: &str) -> bool {
+        let unused = self.sessions.get(session).is_some_and(|session| !session.used);
+        self.closed_unused += usize::from(unused);
+        unused
+    }
+
     fn send(&self, session: &str, text: &str) {
         if let Some(session) = self.sessions.get(session).filter(|_| !self.silent) {
             let _ = session.to.send(Some(text.to_owned()));
@@ -210,13 +261,14 @@ async fn serve(stream: TcpStream, it: Arc<Mutex<It>>) {
     };
     let Ok(mut socket) = tokio_tungstenite::accept_hdr_async(stream, asked).await else { return };
     let (to, mut messages) = mpsc::unbounded_channel();
-    let (id, welcome) = {
+    let (id, welcome, unused) = {
         let mut it = it.lock().unwrap();
         it.connections += 1;
         let id = format!("session-{}", it.connections);
-        it.sessions.insert(id.clone(), Session { to });
+        it.sessions.insert(id.clone(), Session { to, used: from.is_some() });
         let session = json!({ "id": id, "status": "connected", "keepalive_timeout_seconds": 1, "reconnect_url": null });
-        (id.clone(), envelope("session_welcome", &format!("welcome-{id}"), 0, json!({ "session": session })))
+        let welcome = envelope("session_welcome", &format!("welcome-{id}"), 0, json!({ "session": session }));
+        (id, welcome, it.unused.unwrap_or(UNUSED_FOR))
     };
     if socket.send(Message::text(welcome)).await.is_ok() {
         if let Some(from) = from {
@@ -228,6 +280,9 @@ async fn serve(stream: TcpStream, it: Arc<Mutex<It>>) {
             }
         }
         let mut ticks = tokio::time::interval(Duration::from_millis(300));
+        let unused = tokio::time::sleep(unused);
+        tokio::pin!(unused);
+        let mut young = true;
         for tick in 0.. {
             let sent = tokio::select! {
                 text = messages.recv() => match text {
@@ -238,6 +293,15 @@ async fn serve(stream: TcpStream, it: Arc<Mutex<It>>) {
                     Some(Ok(_)) => Ok(()),
                     _ => break,
                 },
+                () = &mut unused, if young => {
+                    young = false;
+                    if it.lock().unwrap().close_unused(&id) {
+                        let why = CloseFrame { code: UNUSED.into(), reason: "connection unused".into() };
+                        let _ = socket.close(Some(why)).await;
+                        break;
+                    }
+                    Ok(())
+                }
                 _ = ticks.tick() => {
                     if it.lock().unwrap().silent {
                         continue;
@@ -289,9 +353,13 @@ async fn subscribe(State(it): Shared, headers: HeaderMap, body: Bytes) -> Result
     let body: Value = serde_json::from_slice(&body).unwrap();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let kind = text(&body["type"]);
-    let mut it = entered(&it, format!("subscribe {kind}"), &headers)?;
     let session = text(&body["transport"]["session_id"]);
     let user = text(&body["condition"]["broadcaster_user_id"]);
+    let mute = entered(&it, format!("subscribe {kind} {user}"), &headers)?.mute;
+    if mute {
+        std::future::pending::<()>().await;
+    }
+    let mut it = it.lock().unwrap();
     let known =
         it.sessions.contains_key(&session) && body["version"] == "1" && body["transport"]["method"] == "websocket";
     if !known {
@@ -299,11 +367,18 @@ async fn subscribe(State(it): Shared, headers: HeaderMap, body: Bytes) -> Result
             (StatusCode::BAD_REQUEST, Json(json!({ "status": 400, "message": "no such session" }))).into_response()
         );
     }
+    if it.forbidden.contains(user.trim_start_matches("id-")) {
+        let said = json!({ "status": 403, "message": "subscription missing proper authorization" });
+        return Err((StatusCode::FORBIDDEN, Json(said)).into_response());
+    }
     if it.subscriptions.len() >= it.max_total_cost {
         let said = json!({ "status": 429, "message": "number of subscriptions exceeded" });
         return Err((StatusCode::TOO_MANY_REQUESTS, Json(said)).into_response());
     }
     it.count += 1;
+    if let Some(session) = it.sessions.get_mut(&session) {
+        session.used = true;
+    }
     let id = format!("subscription-{}", it.count);
     it.subscriptions.insert(id.clone(), Subscription { session, kind, user });
     let cost = it.subscriptions.len();
