@@ -186,7 +186,7 @@ impl<'a> Track<'a> {
 
     /// Opens a piece, or a part of one, unless it is an advertisement.
     async fn begin(&mut self, pick: Pick) -> Result<(), Trouble> {
-        let Pick { piece, at, first, missing } = pick;
+        let Pick { piece, at, first, part, missing, recorded_at } = pick;
         if first {
             self.enter(&piece);
         }
@@ -199,14 +199,13 @@ impl<'a> Track<'a> {
             tokio::task::yield_now().await;
             return Ok(());
         }
-        if piece.gap {
-            self.finish();
-            self.upcoming.skip();
+        if missing {
+            // What follows a part that is missing is of the same piece: its header and its tables hold.
+            if !part {
+                self.finish();
+            }
             tokio::task::yield_now().await;
             return Ok(());
-        }
-        if missing {
-            return self.lose(Trouble::Passing("the server does not have it".to_owned()));
         }
         if piece.map != self.map {
             self.finish();
@@ -224,7 +223,7 @@ impl<'a> Track<'a> {
         };
         match self.opened(&at).await {
             Ok(body) => {
-                let (clear, recorded_at) = (Clear::new(body, decrypter), piece.at.filter(|_| first));
+                let clear = Clear::new(body, decrypter);
                 self.open = Some(Open { clear, encryption: piece.encryption, recorded_at });
             }
             Err(trouble) => self.lose(trouble)?,

@@ -48,8 +48,12 @@ pub(super) struct Pick {
     pub(super) at: Resource,
     /// Whether the piece begins with it.
     pub(super) first: bool,
-    /// The server does not have it.
+    /// Whether it is a part.
+    pub(super) part: bool,
+    /// Its server says that it does not have it.
     pub(super) missing: bool,
+    /// When it was recorded, where that is known and nothing of the piece was there before it.
+    pub(super) recorded_at: Option<WallTime>,
 }
 
 impl Upcoming {
@@ -99,18 +103,22 @@ impl Upcoming {
     pub(super) fn pick(&mut self) -> Option<Pick> {
         loop {
             let piece = self.listed.front()?;
-            if self.parts == 0
-                && let Some(at) = piece.whole.clone()
-            {
+            // Of one that is missing there may be parts.
+            let in_parts = self.parts > 0 || (piece.gap && piece.parts.iter().any(|part| !part.gap));
+            if let Some(at) = piece.whole.clone().filter(|_| !in_parts) {
                 let piece = self.pass()?;
-                let missing = piece.gap;
-                return Some(Pick { piece, at, first: true, missing });
+                let (missing, recorded_at) = (piece.gap, piece.at);
+                return Some(Pick { piece, at, first: true, part: false, missing, recorded_at });
             }
             if let Some(part) = piece.parts.get(self.parts) {
                 let (at, missing, first) = (part.at.clone(), part.gap, self.parts == 0);
+                let before = piece.parts.get(..self.parts).unwrap_or_default();
+                let since =
+                    |at: WallTime| at.plus_millis((before.iter().map(|p| p.seconds).sum::<f64>() * 1000.0) as i64);
+                let recorded_at = piece.at.filter(|_| before.iter().all(|part| part.gap)).map(since);
                 let piece = piece.without_parts();
                 (self.next, self.parts) = (Some(piece.sequence), self.parts + 1);
-                return Some(Pick { piece, at, first, missing });
+                return Some(Pick { piece, at, first, part: true, missing, recorded_at });
             }
             // Of one that is whole all parts were taken, or they are not listed any more.
             piece.whole.as_ref()?;

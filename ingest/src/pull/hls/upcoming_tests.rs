@@ -86,6 +86,33 @@ fn a_segment_of_many_parts_is_left_out_in_one_step() {
 }
 
 #[test]
+fn what_is_left_of_a_segment_with_missing_parts_is_taken() {
+    let now = Instant::now();
+    let with_gaps = |piece: Piece, gaps: &[usize]| {
+        let (mut piece, at) = (piece, WallTime(10_000));
+        piece.parts.iter_mut().enumerate().for_each(|(at, part)| part.gap = gaps.contains(&at));
+        Piece { at: Some(at), ..piece }
+    };
+    let first = with_gaps(piece(1, 3, false), &[0, 1]);
+    let mut upcoming = Upcoming::new(low(vec![first]), None, 3, now);
+    let told = |pick: Pick| (pick.missing, pick.first, pick.recorded_at);
+    assert_eq!(upcoming.pick().map(told), Some((true, true, Some(WallTime(10_000)))));
+    assert_eq!(upcoming.pick().map(told), Some((true, false, Some(WallTime(10_500)))));
+    assert_eq!(upcoming.pick().map(told), Some((false, false, Some(WallTime(11_000)))), "the first that is there");
+    assert_eq!(upcoming.ask(), Some((1, Some(3))));
+    // Once it is finished all of it is called missing; what is there of it is taken still.
+    let done = |sequence| Piece { gap: true, ..with_gaps(piece(sequence, 4, true), &[0, 1]) };
+    upcoming.list(low(vec![done(1), done(2), piece(3, 0, false)]), Some(now), now);
+    let rest: Vec<_> = std::iter::from_fn(|| upcoming.pick()).collect();
+    let rest: Vec<_> = rest.iter().map(|pick| (pick.at.url.path(), pick.missing)).collect();
+    let parts = [("/1.3", false), ("/2.0", true), ("/2.1", true), ("/2.2", false), ("/2.3", false)];
+    assert_eq!(rest, parts);
+    // Of one of which there is nothing there is nothing to take.
+    upcoming.list(low(vec![Piece { gap: true, ..piece(3, 0, true) }]), Some(now), now);
+    assert_eq!(upcoming.pick().map(|pick| (pick.missing, pick.part)), Some((true, false)));
+}
+
+#[test]
 fn a_server_that_does_not_wait_is_asked_as_any_other() {
     let now = Instant::now();
     let again = || low(vec![piece(1, 4, true), piece(2, 1, false)]);
