@@ -1,5 +1,6 @@
 //! What feeds may take, and what becomes of those that take more.
 
+use crate::support::rtmp::{AUDIO, Client, VIDEO};
 use crate::support::{Rig, Settings, created, outcome, publisher};
 use crest_core::OrganizationId;
 use crest_core::stream::{Stream, StreamState};
@@ -62,6 +63,39 @@ async fn a_feed_that_floods_is_cut_off_with_its_reason_and_alone() {
     let heard = rig.bus.audio().len();
     rig.until("the other feed to go on", |rig| rig.bus.audio().len() > heard + 2).await;
     assert_eq!(rig.store.state("str_calm"), StreamState::Live);
+    drop(calm);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_what_is_not_taken_is_cut_off_with_its_reason_and_alone() {
+    let burst = Span::secs(2);
+    let limits = LimitsConfig { feed_bits_per_second: 600_000, burst, ..LimitsConfig::default() };
+    let rig = Rig::start(limited(limits), vec![created("str_calm"), created("str_flood")]).await;
+    let calm = publisher(&rig.url("key-of-str_calm"), 60, &["-s", "64x36"]);
+    rig.until_event("stream.started", 1).await;
+    // Sound that is taken, and pictures in a codec that is not: as much as may be sent of these does no harm.
+    let mut flood = Client::publish(&rig.url("key-of-str_flood")).await;
+    let unwanted = [&[0x22][..], &[7; 32 * 1024]].concat();
+    flood.tag(AUDIO, 0, &[&[0xaf, 0, 0x11, 0x90]]).await;
+    for at in 0..6 {
+        flood.tag(VIDEO, at * 20, &[&unwanted]).await;
+        flood.tag(AUDIO, at * 20, &[&[0xaf, 1, 0x21, 0, 0x49, 0x90, 2, 0x19, 0, 0x23, 0x80]]).await;
+    }
+    rig.until_event("stream.started", 2).await;
+    let flooding = tokio::time::timeout(Duration::from_secs(30), flood.flood(VIDEO, &unwanted));
+    let sent = flooding.await.expect("it is not cut off");
+    let cut_off = |rig: &Rig| rig.store.state("str_flood") == StreamState::Interrupted;
+    rig.until("the flood to be cut off", cut_off).await;
+    let reason = rig.store.reason("stream.interrupted");
+    assert!(reason.contains("limits.feed_bits_per_second") && reason.contains("not taken"), "{sent} sent: {reason}");
+    let heard = rig.bus.audio().len();
+    rig.until("the other feed to go on", |rig| rig.bus.audio().len() > heard + 2).await;
+    assert_eq!(rig.store.state("str_calm"), StreamState::Live);
+    // It may come back, and is heard.
+    let mut back = Client::publish(&rig.url("key-of-str_flood")).await;
+    back.tag(AUDIO, 0, &[&[0xaf, 0, 0x11, 0x90]]).await;
+    back.tag(AUDIO, 5000, &[&[0xaf, 1, 0x21, 0, 0x49, 0x90, 2, 0x19, 0, 0x23, 0x80]]).await;
+    rig.until("the feed to go on", |rig| rig.store.state("str_flood") == StreamState::Live).await;
     drop(calm);
 }
 

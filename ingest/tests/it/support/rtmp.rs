@@ -57,7 +57,27 @@ impl Client {
         self.message(if kind == AUDIO { 4 } else { 6 }, kind, 1, at as u32, &parts.concat()).await;
     }
 
+    /// Sends the same tag body again and again until the server hangs up, and returns how often it could.
+    pub async fn flood(mut self, kind: u8, body: &[u8]) -> usize {
+        let mut sent = 0;
+        while self.try_message(7, kind, 1, 0, body).await.is_ok() {
+            sent += 1;
+        }
+        sent
+    }
+
     async fn message(&mut self, stream: u8, kind: u8, message_stream: u32, at: u32, payload: &[u8]) {
+        self.try_message(stream, kind, message_stream, at, payload).await.unwrap();
+    }
+
+    async fn try_message(
+        &mut self,
+        stream: u8,
+        kind: u8,
+        message_stream: u32,
+        at: u32,
+        payload: &[u8],
+    ) -> std::io::Result<()> {
         let mut out = vec![stream];
         out.extend(&at.to_be_bytes()[1..]);
         out.extend(&(payload.len() as u32).to_be_bytes()[1..]);
@@ -69,7 +89,7 @@ impl Client {
             }
             out.extend(piece);
         }
-        self.socket.write_all(&out).await.unwrap();
+        self.socket.write_all(&out).await
     }
 
     async fn until(&mut self, words: &str) {
