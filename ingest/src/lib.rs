@@ -5,6 +5,7 @@ mod ballast;
 mod chat;
 mod closing;
 mod config;
+mod counted;
 mod dial;
 mod eventsub;
 mod feed;

@@ -3,6 +3,10 @@
 use super::amf::{self, Value};
 use super::message::{COMMAND, COMMAND_AMF3, Message, Violation};
 
+/// Codecs of pictures and of sound that are taken in the form of Enhanced RTMP.
+pub(crate) const VIDEO_CODECS: [&str; 5] = ["avc1", "hvc1", "av01", "vp09", "vp08"];
+pub(crate) const AUDIO_CODECS: [&str; 3] = ["mp4a", "Opus", ".mp3"];
+
 /// A command: a name, a number that its answer repeats, and values.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Command {
@@ -90,8 +94,8 @@ pub(super) fn connected(number: f64) -> Command {
         ("fmsVer", Value::text("FMS/3,5,7,7009")),
         ("capabilities", Value::Number(31.0)),
         ("capsEx", Value::Number(f64::from(CAPABILITIES))),
-        ("videoFourCcInfoMap", codecs(&["avc1", "hvc1", "av01", "vp09", "vp08"])),
-        ("audioFourCcInfoMap", codecs(&["mp4a", "Opus", ".mp3"])),
+        ("videoFourCcInfoMap", codecs(&VIDEO_CODECS)),
+        ("audioFourCcInfoMap", codecs(&AUDIO_CODECS)),
     ]);
     let info = Value::object([
         ("level", Value::text("status")),

@@ -15,6 +15,7 @@ use super::publisher::Unwanted;
 use super::session::Session;
 use super::socket::Socket;
 use crate::config::RtmpConfig;
+use crate::counted::Counted;
 use crate::publish::Publishers;
 
 /// How long a peer may take to read why it was refused.
@@ -110,7 +111,7 @@ async fn speak(
     publishers: Arc<dyn Publishers>,
     shutdown: CancellationToken,
 ) {
-    let counted = Counted::new();
+    let counted = Counted::new("crest_rtmp_connections");
     let (deadline, deadlines) = watch::channel(Instant::now() + config.handshake.0);
     let mut session = Session::new(peer, place, publishers, &config, deadline);
     let ending = tokio::select! {
@@ -185,22 +186,6 @@ async fn converse(socket: &mut Socket, session: &mut Session, gather: Duration) 
         if let Err(ending) = taken {
             return ending;
         }
-    }
-}
-
-/// An open connection in the metrics, even if its task panics.
-struct Counted;
-
-impl Counted {
-    fn new() -> Self {
-        metrics::gauge!("crest_rtmp_connections").increment(1.0);
-        Self
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        metrics::gauge!("crest_rtmp_connections").decrement(1.0);
     }
 }
 

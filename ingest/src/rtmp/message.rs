@@ -16,6 +16,15 @@ pub(crate) const COMMAND_AMF3: u8 = 17;
 pub(crate) const DATA: u8 = 18;
 pub(crate) const COMMAND: u8 = 20;
 
+// Events of user control.
+pub(crate) const STREAM_BEGIN: u16 = 0;
+const PING_REQUEST: u16 = 6;
+const PING_RESPONSE: u16 = 7;
+
+/// Bytes of the chunks that are sent, once the peer was told.
+pub(crate) const CHUNK_SIZE: u32 = 4096;
+/// How many bytes may be under way before they are acknowledged, here and there, unless the peer says otherwise.
+pub(crate) const WINDOW: u32 = 2_500_000;
 /// The longest command or metadata message; they are a few hundred bytes.
 pub(super) const MAX_COMMAND: usize = 64 * 1024;
 
@@ -36,6 +45,18 @@ impl Message {
     /// A message of the connection itself.
     pub(crate) fn control(kind: u8, body: impl Into<Bytes>) -> Self {
         Self { kind, stream: 0, timestamp: 0, body: body.into() }
+    }
+
+    /// An event of user control.
+    pub(crate) fn event(event: u16, argument: [u8; 4]) -> Self {
+        Self::control(USER_CONTROL, [&event.to_be_bytes()[..], &argument].concat())
+    }
+
+    /// The answer to this, where it is a ping.
+    pub(crate) fn pong(&self) -> Option<Self> {
+        let (event, argument) = self.body.split_first_chunk()?;
+        let is_ping = self.kind == USER_CONTROL && u16::from_be_bytes(*event) == PING_REQUEST;
+        argument.first_chunk().filter(|_| is_ping).map(|time| Self::event(PING_RESPONSE, *time))
     }
 
     /// The number that a control message begins with.

@@ -1,7 +1,6 @@
 //! What a peer's messages lead to: it connects, asks to publish, publishes (Adobe's RTMP specification 1.0,
 //! sections 7.2 and 7.3).
 
-use bytes::Bytes;
 use crest_core::crowd::Place;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,8 +14,8 @@ use super::chunks::{self, Chunks};
 use super::command::{Command, connected, info, status};
 use super::connection::Ending;
 use super::message::{
-    ACKNOWLEDGEMENT, AUDIO, COMMAND, COMMAND_AMF3, DATA, DATA_AMF3, Message, SET_PEER_BANDWIDTH, USER_CONTROL, VIDEO,
-    Violation, WINDOW_ACKNOWLEDGEMENT_SIZE,
+    ACKNOWLEDGEMENT, AUDIO, CHUNK_SIZE, COMMAND, COMMAND_AMF3, DATA, DATA_AMF3, Message, SET_PEER_BANDWIDTH,
+    STREAM_BEGIN, USER_CONTROL, VIDEO, Violation, WINDOW, WINDOW_ACKNOWLEDGEMENT_SIZE,
 };
 use super::publisher::{Publisher, Unwanted};
 use crate::config::RtmpConfig;
@@ -30,15 +29,6 @@ const COMMAND_COST: usize = 1024;
 /// Chunk streams of what is said here.
 const CONTROL: u8 = 2;
 const ANSWERS: u8 = 3;
-/// Bytes of the chunks that are sent.
-const CHUNK_SIZE: u32 = 4096;
-/// How many bytes may be under way before they are acknowledged, here and there, unless the peer says otherwise.
-const WINDOW: u32 = 2_500_000;
-
-// Events of user control messages.
-const STREAM_BEGIN: u16 = 0;
-const PING_REQUEST: u16 = 6;
-const PING_RESPONSE: u16 = 7;
 
 /// A peer, from its handshake on.
 pub(super) struct Session {
@@ -116,7 +106,7 @@ impl Session {
         self.unacknowledged = self.unacknowledged.saturating_add(count);
         if self.unacknowledged >= self.window {
             self.unacknowledged = 0;
-            self.control(ACKNOWLEDGEMENT, &self.received.to_be_bytes());
+            self.control(&Message::control(ACKNOWLEDGEMENT, self.received.to_be_bytes().to_vec()));
         }
     }
 
@@ -137,11 +127,8 @@ impl Session {
                 Ok(())
             }
             USER_CONTROL => {
-                if let Some((event, argument)) = message.body.split_first_chunk()
-                    && u16::from_be_bytes(*event) == PING_REQUEST
-                    && let Some(time) = argument.first_chunk::<4>()
-                {
-                    self.event(PING_RESPONSE, *time);
+                if let Some(pong) = message.pong() {
+                    self.control(&pong);
                 }
                 Ok(())
             }
@@ -220,14 +207,14 @@ impl Session {
             return Err(Ending::refused(reason));
         }
         self.connected = true;
-        self.control(WINDOW_ACKNOWLEDGEMENT_SIZE, &WINDOW.to_be_bytes());
+        self.control(&Message::control(WINDOW_ACKNOWLEDGEMENT_SIZE, WINDOW.to_be_bytes().to_vec()));
         /// The peer may do with it what it likes.
         const DYNAMIC: u8 = 2;
         let [a, b, c, d] = WINDOW.to_be_bytes();
-        self.control(SET_PEER_BANDWIDTH, &[a, b, c, d, DYNAMIC]);
-        chunks::write(&chunks::set_chunk_size(CHUNK_SIZE), CONTROL, self.chunk_size, &mut self.answers);
+        self.control(&Message::control(SET_PEER_BANDWIDTH, vec![a, b, c, d, DYNAMIC]));
+        self.control(&chunks::set_chunk_size(CHUNK_SIZE));
         self.chunk_size = CHUNK_SIZE as usize;
-        self.event(STREAM_BEGIN, [0; 4]);
+        self.control(&Message::event(STREAM_BEGIN, [0; 4]));
         self.say(0, &connected(command.number));
         Ok(())
     }
@@ -246,7 +233,7 @@ impl Session {
         self.chunks.allow(self.max_frame.saturating_mul(3).max(STRANGER));
         // From here on another limit holds, which may be the shorter one.
         self.deadline.send_replace(Instant::now() + self.idle);
-        self.event(STREAM_BEGIN, stream.to_be_bytes());
+        self.control(&Message::event(STREAM_BEGIN, stream.to_be_bytes()));
         self.say(stream, &status("status", "NetStream.Publish.Start", "The stream is published."));
         Ok(())
     }
@@ -269,13 +256,8 @@ impl Session {
         chunks::write(&command.message(stream), ANSWERS, self.chunk_size, &mut self.answers);
     }
 
-    fn control(&mut self, kind: u8, body: &[u8]) {
-        let message = Message::control(kind, Bytes::copy_from_slice(body));
-        chunks::write(&message, CONTROL, self.chunk_size, &mut self.answers);
-    }
-
-    fn event(&mut self, event: u16, argument: [u8; 4]) {
-        self.control(USER_CONTROL, &[&event.to_be_bytes()[..], &argument].concat());
+    fn control(&mut self, message: &Message) {
+        chunks::write(message, CONTROL, self.chunk_size, &mut self.answers);
     }
 }
 

@@ -12,6 +12,7 @@ use super::reader::{self, Ending};
 use super::socket::Socket;
 use super::stream_id;
 use crate::config::SrtConfig;
+use crate::counted::Counted;
 use crate::publish::{Publication, Publishers};
 
 /// A connection that was accepted.
@@ -31,7 +32,7 @@ pub(super) async fn serve(
     publishers: Arc<dyn Publishers>,
     shutdown: CancellationToken,
 ) {
-    let counted = Counted::new();
+    let counted = Counted::new("crest_srt_connections");
     let admitted = tokio::select! {
         admitted = tokio::time::timeout(config.handshake.0, admit(&socket, peer, publishers)) => admitted,
         () = make_room.cancelled() => Ok(None),
@@ -113,20 +114,4 @@ async fn end(peer: SocketAddr, publication: Publication, ending: Ending) {
         tracing::info!(%peer, %stream_id, reason = ending.reason, "the connection of an SRT publisher was ended");
     }
     publication.close(ending.reason).await;
-}
-
-/// An open connection in the metrics.
-struct Counted;
-
-impl Counted {
-    fn new() -> Self {
-        metrics::gauge!("crest_srt_connections").increment(1.0);
-        Self
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        metrics::gauge!("crest_srt_connections").decrement(1.0);
-    }
 }
