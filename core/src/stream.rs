@@ -70,7 +70,7 @@ pub enum SourceKind {
 }
 
 /// A server that a pushed feed is relayed to, bit for bit.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForwardTarget {
     /// Server and application: `rtmp://live.example/app`, or `rtmps://`.

@@ -4,11 +4,14 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use crate::broadcast;
+use crate::garbage::client::{Client, tags_of};
 use crate::harness::{decodes_silently, run, signal, succeed, wait_for};
 use crate::publisher::Publisher;
 use crate::server::{Api, Server};
@@ -202,6 +205,48 @@ fn a_server_that_dies_and_comes_back_gets_the_feed_again_from_a_keyframe() -> Re
         ensure!(!came.is_empty(), "nothing came");
         ensure!(twice.windows(came.len()).any(|part| part == came), "{} packets that were not sent so", came.len());
         assert_eq!(stage.api.counter("crest_samples_dropped_total").await?, 0.0);
+        Ok(())
+    })
+}
+
+#[test]
+fn an_encoder_that_reconnects_all_the_time_does_not_have_a_server_asked_as_often() -> Result<()> {
+    run(async {
+        let folder = tempfile::tempdir()?;
+        let stage =
+            Stage::set(folder.path(), &[("CREST_FORWARD__PAUSE", "1h"), ("CREST_FORWARD__MAX_PAUSE", "1h")]).await?;
+        // It takes connections and says nothing.
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let target = json!({ "url": format!("rtmp://{}/app", listener.local_addr()?), "stream_key": "a_key" });
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let server = tokio::spawn(async move {
+            let mut connections = Vec::new();
+            while let Ok((connection, _)) = listener.accept().await {
+                connections.push(connection);
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let stream = stage.stream(target).await?;
+        let tags = tags_of(&beginning(folder.path()).await?, 2).await?;
+        for round in 0..4 {
+            let mut encoder = Client::publish(&stage.server.rtmp, &stream.key).await?;
+            encoder.tags(&tags).await?;
+            stage.state(&stream, "live").await?;
+            if round == 0 {
+                let once = || async { Ok((asked.load(Ordering::Relaxed) > 0).then_some(())) };
+                wait_for("the server to be asked", SOON, once).await?;
+            } else {
+                let shown = stage.forwards(&stream, &["waiting"]).await?;
+                let reason = shown[0]["reason"].as_str().unwrap_or_default();
+                ensure!(reason.contains("a moment ago") || reason.contains("did not accept"), "{shown}");
+            }
+            drop(encoder);
+            stage.state(&stream, "interrupted").await?;
+            stage.forwards(&stream, &["idle"]).await?;
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        server.abort();
         Ok(())
     })
 }

@@ -6,23 +6,23 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::patient::Patient;
 use super::tag::Tag;
 use super::wire::{Reader, Writer};
 use crate::pull::Allowed;
 use crate::rtmp::amf::Value;
-use crate::rtmp::command::Command;
+use crate::rtmp::command::{AUDIO_CODECS, Command, VIDEO_CODECS};
 use crate::rtmp::handshake;
 use crate::rtmp::message::{
-    ACKNOWLEDGEMENT, COMMAND, COMMAND_AMF3, Message, USER_CONTROL, WINDOW_ACKNOWLEDGEMENT_SIZE,
+    ACKNOWLEDGEMENT, CHUNK_SIZE, COMMAND, COMMAND_AMF3, Message, WINDOW, WINDOW_ACKNOWLEDGEMENT_SIZE,
 };
 
 const WRITE_BUFFER: usize = 64 * 1024;
-/// Bytes of a chunk once the server was told.
-const CHUNK: u32 = 4096;
 
 // Numbers of the commands, by which their answers name them.
 const CONNECT: f64 = 1.0;
@@ -33,13 +33,6 @@ const PUBLISH: f64 = 5.0;
 const FC_UNPUBLISH: f64 = 6.0;
 const DELETE_STREAM: f64 = 7.0;
 
-/// Bytes after which the server is told how many came, unless it says otherwise.
-const WINDOW_BYTES: u32 = 2_500_000;
-/// Events of user control.
-const PING: [u8; 2] = [0, 6];
-const PONG: [u8; 2] = [0, 7];
-/// Codecs that crest takes from publishers in the form of Enhanced RTMP.
-const CODECS: [&str; 8] = ["avc1", "hvc1", "av01", "vp09", "vp08", "mp4a", "Opus", ".mp3"];
 /// Characters of what a server says that are passed on.
 const REASON: usize = 200;
 
@@ -66,8 +59,8 @@ pub(super) struct Client {
 
 impl Client {
     /// Connects, and publishes under the target's key. The error is what the server's owner can do something
-    /// about, without secrets.
-    pub(super) async fn publish(target: &ForwardTarget, door: &Door) -> Result<Self, String> {
+    /// about, without secrets. From then on the server may be as slow as it likes, but not take nothing for `limit`.
+    pub(super) async fn publish(target: &ForwardTarget, door: &Door, limit: Duration) -> Result<Self, String> {
         let url = Url::parse(&target.url).map_err(|error| error.to_string())?;
         door.allowed.check(&url, &["rtmp", "rtmps"])?;
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
@@ -77,6 +70,7 @@ impl Client {
         let address = door.allowed.resolve(&host, port).await.map_err(unreachable)?;
         let socket = TcpStream::connect(address).await.map_err(unreachable)?;
         socket.set_nodelay(true).map_err(unreachable)?;
+        let socket = Patient::new(socket, limit);
         let mut duplex: Box<dyn Duplex> = if secure {
             let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
             let secured = TlsConnector::from(Arc::clone(&door.tls)).connect(name, socket).await;
@@ -89,7 +83,7 @@ impl Client {
         let (from, to) = tokio::io::split(duplex);
         let (reader, writer) = (Reader::new(from), Writer::new(BufWriter::with_capacity(WRITE_BUFFER, to)));
         let (key, query) = (target.stream_key.clone().unwrap_or_default(), url.query().unwrap_or_default().to_owned());
-        let mut client = Self { reader, writer, stream: 0, window: WINDOW_BYTES, key, query };
+        let mut client = Self { reader, writer, stream: 0, window: WINDOW, key, query };
         client.begin(&url).await?;
         Ok(client)
     }
@@ -100,17 +94,18 @@ impl Client {
         if let Some(query) = url.query() {
             application = format!("{application}?{query}");
         }
+        let codecs = VIDEO_CODECS.into_iter().chain(AUDIO_CODECS).map(Value::text);
         let settings = [
             ("app", Value::Text(application)),
             ("type", Value::text("nonprivate")),
             ("flashVer", Value::text("FMLE/3.0 (compatible; crest)")),
             ("tcUrl", Value::text(url.as_str().trim_end_matches('/'))),
-            ("fourCcList", Value::Array(CODECS.map(Value::text).into())),
+            ("fourCcList", Value::Array(codecs.collect())),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
         self.command(0, "connect", CONNECT, vec![Value::Object(settings)]).await?;
         self.answer(CONNECT).await?;
-        self.writer.set_chunk_size(CHUNK).await.map_err(broke)?;
+        self.writer.set_chunk_size(CHUNK_SIZE).await.map_err(broke)?;
         let key = Value::text(&self.key);
         // Some servers want these two; none has to answer them.
         self.command(0, "releaseStream", RELEASE, vec![Value::Null, key.clone()]).await?;
@@ -159,15 +154,13 @@ impl Client {
     pub(super) async fn heed(&mut self, message: &Message) -> Result<Option<Command>, String> {
         if self.reader.unacknowledged >= self.window {
             self.reader.unacknowledged = 0;
-            self.say(ACKNOWLEDGEMENT, self.reader.sum.to_be_bytes().to_vec()).await?;
+            self.say(&Message::control(ACKNOWLEDGEMENT, self.reader.sum.to_be_bytes().to_vec())).await?;
         }
-        match (message.kind, message.body.as_ref()) {
-            (WINDOW_ACKNOWLEDGEMENT_SIZE, _) => self.window = message.number().unwrap_or(WINDOW_BYTES).max(1),
-            (USER_CONTROL, body) if body.starts_with(&PING) => {
-                let time = body.get(PING.len()..).unwrap_or_default();
-                self.say(USER_CONTROL, [PONG.as_slice(), time].concat()).await?;
-            }
-            _ => {}
+        if message.kind == WINDOW_ACKNOWLEDGEMENT_SIZE {
+            self.window = message.number().unwrap_or(WINDOW).max(1);
+        }
+        if let Some(pong) = message.pong() {
+            self.say(&pong).await?;
         }
         // Some servers leave out what a command should have, where nobody waits for it.
         let is_command = matches!(message.kind, COMMAND | COMMAND_AMF3);
@@ -186,8 +179,8 @@ impl Client {
         self.writer.write(&Command::new(name, number, values).message(stream)).await.map_err(broke)
     }
 
-    async fn say(&mut self, kind: u8, body: Vec<u8>) -> Result<(), String> {
-        self.writer.write(&Message::control(kind, body)).await.map_err(broke)?;
+    async fn say(&mut self, message: &Message) -> Result<(), String> {
+        self.writer.write(message).await.map_err(broke)?;
         self.flush().await
     }
 

@@ -9,17 +9,20 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ForwardConfig {
-    /// Bytes that may wait for one server; what waits for several servers of a stream is in memory once. Above it, everything that waits is dropped up to the next keyframe.
+    /// Bytes that may wait for one server; what waits for several servers of a stream is in memory once. Above it,
+    /// everything that waits is dropped up to the next keyframe.
     pub queue_bytes: ByteSize,
     /// Seconds of the feed that may wait for one server; above it likewise.
     pub queue: Span,
-    /// Pause before a server that failed is tried again; it doubles with each failure, up to `max_pause`, and is
-    /// drawn anew between half of that and all of it.
+    /// Pause before a server that failed is tried again, and the least time between two connections to it, whoever
+    /// publishes; it doubles with each, up to `max_pause`, and is drawn anew between half of that and all of it. A
+    /// server that took the feed for longer than `max_pause`, or that nobody wanted to connect to for so long, begins
+    /// anew.
     pub pause: Span,
     /// The longest pause between two tries.
     pub max_pause: Span,
-    /// How long a server may take to accept the feed, and how long it may take nothing of it once it has. What still
-    /// waits when the publisher leaves is sent within this time too.
+    /// How long a server may take to accept the feed, and how long it may take nothing of it once it has; one that takes
+    /// anything, however slowly, is kept. What still waits when the publisher leaves is sent within this time too.
     pub timeout: Span,
 }
 

@@ -5,6 +5,8 @@ mod board;
 mod client;
 mod config;
 mod line;
+mod patient;
+mod pauses;
 mod queue;
 mod tag;
 mod target;
@@ -28,6 +30,7 @@ use crate::states::now;
 use board::Board;
 use client::Door;
 use line::Line;
+use pauses::{Pauses, Way};
 use queue::Queue;
 use tag::Tag;
 use target::Target;
@@ -37,6 +40,7 @@ pub(crate) struct Forwards {
     config: ForwardConfig,
     door: Door,
     board: Arc<Board>,
+    pauses: Arc<Pauses>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -58,7 +62,8 @@ impl Forwards {
         let door = Door { allowed: Allowed::new(pull).map_err(Error::user)?, tls: Arc::new(tls) };
         let board = Arc::<Board>::default();
         tasks.spawn(Arc::clone(&board).run(store, shutdown.clone()));
-        Ok(Self { config, door, board, tasks, shutdown })
+        let pauses = Arc::new(Pauses::new(&config));
+        Ok(Self { config, door, board, pauses, tasks, shutdown })
     }
 
     /// Relays what a publisher of the stream sends from now on, where the stream says to which servers.
@@ -73,10 +78,10 @@ impl Forwards {
         self.board.begin(&stream.id, lines.clone());
         for (server, line) in stream.forward.iter().zip(&lines) {
             let target = Target {
-                stream: stream.id.clone(),
-                server: server.clone(),
+                way: Way { stream: stream.id.clone(), server: server.clone() },
                 line: Arc::clone(line),
                 board: Arc::clone(&self.board),
+                pauses: Arc::clone(&self.pauses),
                 config: self.config.clone(),
                 door: self.door.clone(),
             };

@@ -1,7 +1,5 @@
 //! The task of one server that a feed is relayed to: connects, sends what waits, tries again.
 
-use crest_core::StreamId;
-use crest_core::stream::ForwardTarget;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout};
 
@@ -9,16 +7,17 @@ use super::board::Board;
 use super::client::{Client, Door};
 use super::config::ForwardConfig;
 use super::line::Line;
+use super::pauses::{Pauses, Way};
 use super::tag::Tag;
-use crate::pause::Pause;
+use crate::counted::Counted;
 use crate::states::now;
 
 /// A server and the way to it.
 pub(super) struct Target {
-    pub(super) stream: StreamId,
-    pub(super) server: ForwardTarget,
+    pub(super) way: Way,
     pub(super) line: Arc<Line>,
     pub(super) board: Arc<Board>,
+    pub(super) pauses: Arc<Pauses>,
     pub(super) config: ForwardConfig,
     pub(super) door: Door,
 }
@@ -26,31 +25,40 @@ pub(super) struct Target {
 impl Target {
     /// Relays until the publisher is gone and what it sent last has been sent.
     pub(super) async fn run(self) {
-        let url = self.server.shown();
-        let mut pause = Pause::new(self.config.pause.0, self.config.max_pause.0);
+        let (stream_id, url) = (&self.way.stream, self.way.server.shown());
         // A publisher that comes and goes without sending anything is no reason to knock.
         tokio::select! {
             () = self.line.over.cancelled() => return,
             () = self.line.begun() => {}
         }
         loop {
+            let dialled = match self.pauses.dial(&self.way, Instant::now()) {
+                Ok(dialled) => dialled,
+                Err(off) => {
+                    self.wait(off.reason);
+                    tokio::select! {
+                        () = self.line.over.cancelled() => return,
+                        () = tokio::time::sleep_until(off.until) => continue,
+                    }
+                }
+            };
             self.line.open();
-            let connecting = timeout(self.config.timeout.0, Client::publish(&self.server, &self.door));
+            let limit = self.config.timeout.0;
+            let connecting = timeout(limit, Client::publish(&self.way.server, &self.door, limit));
             let connected = tokio::select! {
                 () = self.line.over.cancelled() => return,
                 connected = connecting => connected,
             };
             let reason = match connected {
                 Ok(Ok(client)) => {
-                    tracing::info!(stream_id = %self.stream, url, "the feed is relayed");
+                    tracing::info!(%stream_id, url, "the feed is relayed");
                     self.line.live(now());
-                    self.board.changed(&self.stream);
-                    let (counted, begun) = (Counted::new(), Instant::now());
+                    self.board.changed(stream_id);
+                    let (counted, begun) = (Counted::new("crest_forward_targets"), Instant::now());
                     let ended = self.relay(client).await;
                     drop(counted);
                     if begun.elapsed() > self.config.max_pause.0 {
-                        // It worked for a good while: what fails next is another failure.
-                        pause.reset();
+                        self.pauses.worked(&self.way, dialled);
                     }
                     match ended {
                         Ok(()) => return,
@@ -58,33 +66,43 @@ impl Target {
                     }
                 }
                 Ok(Err(reason)) => reason,
-                Err(_) => format!("it did not accept the feed within {:?}", self.config.timeout.0),
+                Err(_) => format!("it did not accept the feed within {limit:?}"),
             };
             metrics::counter!("crest_forward_failures_total").increment(1);
-            let wait = pause.next();
-            tracing::warn!(stream_id = %self.stream, url, reason, pause = ?wait, "the feed is not relayed; it is tried again");
-            self.line.failed(reason, now());
-            self.board.changed(&self.stream);
-            tokio::select! {
-                () = self.line.over.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
-            }
+            let pause = self.pauses.failed(&self.way, &reason, Instant::now());
+            tracing::warn!(%stream_id, url, reason, ?pause, "the feed is not relayed; it is tried again");
+            self.wait(reason);
         }
     }
 
-    /// Sends what waits, until the publisher is gone; an error is why the server is.
-    async fn relay(&self, mut client: Client) -> Result<(), String> {
-        let limit = self.config.timeout.0;
-        let stalled = || format!("it took nothing of the feed for {limit:?}");
+    /// The server is not connected to, and why.
+    fn wait(&self, reason: String) {
+        self.line.failed(reason, now());
+        self.board.changed(&self.way.stream);
+    }
+
+    /// Sends what waits, until the publisher is gone and all is sent, or the time for that is over; an error is why the
+    /// server is.
+    async fn relay(&self, client: Client) -> Result<(), String> {
+        let late = async {
+            self.line.over.cancelled().await;
+            tokio::time::sleep(self.config.timeout.0).await;
+        };
+        tokio::select! {
+            ended = self.feed(client) => ended,
+            () = late => Ok(()),
+        }
+    }
+
+    /// As slowly as the server likes: that it takes anything at all is for the connection to see.
+    async fn feed(&self, mut client: Client) -> Result<(), String> {
         loop {
             tokio::select! {
                 // What the server says comes first: it may wait for an answer while there is always more to send.
                 biased;
-                message = client.next() => {
-                    timeout(limit, client.heed(&message?)).await.map_err(|_| stalled())??;
-                }
+                message = client.next() => drop(client.heed(&message?).await?),
                 () = self.line.over.cancelled() => break,
-                tag = self.line.next() => timeout(limit, self.send(&mut client, tag)).await.map_err(|_| stalled())??,
+                tag = self.line.next() => self.send(&mut client, tag).await?,
             };
         }
         let rest = async {
@@ -93,8 +111,8 @@ impl Target {
             }
             client.end().await
         };
-        // It has had its time, and the publisher is gone: there is nobody to tell how that ended.
-        let _ = timeout(limit, rest).await;
+        // The publisher is gone: there is nobody to tell how that ended.
+        let _ = rest.await;
         Ok(())
     }
 
@@ -111,22 +129,6 @@ impl Target {
         client.flush().await?;
         metrics::counter!("crest_forward_bytes_total").increment(sent as u64);
         Ok(())
-    }
-}
-
-/// A server that takes a feed, in the metrics until it is dropped.
-struct Counted;
-
-impl Counted {
-    fn new() -> Self {
-        metrics::gauge!("crest_forward_targets").increment(1.0);
-        Self
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        metrics::gauge!("crest_forward_targets").decrement(1.0);
     }
 }
 

@@ -3,14 +3,15 @@
 use super::*;
 use crate::pull::{Allowed, PullConfig};
 use bytes::Bytes;
-use crest_core::WallTime;
-use crest_core::stream::{ForwardState, ForwardStatus};
+use crest_core::stream::{ForwardState, ForwardStatus, ForwardTarget};
 use crest_core::units::Span;
+use crest_core::{StreamId, WallTime};
+use futures::FutureExt;
 use rustls::RootCertStore;
 use rustls::crypto::ring;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::super::queue::Queue;
 use super::super::wire::{Reader, Writer};
@@ -21,11 +22,23 @@ use crate::rtmp::message::{COMMAND, Message, VIDEO};
 
 const QUEUE_BYTES: usize = 1 << 20;
 const SOON: Duration = Duration::from_secs(20);
+/// Longer than any test takes.
+const NEVER: Duration = Duration::from_secs(3600);
 /// Until a server is given up, where it is to be.
 const BRIEF: Duration = Duration::from_secs(3);
 
+fn config(pause: Duration, timeout: Duration) -> ForwardConfig {
+    ForwardConfig { pause: Span(pause), timeout: Span(timeout), ..ForwardConfig::default() }
+}
+
 /// A target at this address, whose task runs.
 fn target(url: &str, allow_private: bool, timeout: Duration) -> Arc<Line> {
+    let config = config(Duration::from_millis(50), timeout);
+    publisher(url, allow_private, &Arc::new(Pauses::new(&config)), config)
+}
+
+/// The same for a further publisher.
+fn publisher(url: &str, allow_private: bool, pauses: &Arc<Pauses>, config: ForwardConfig) -> Arc<Line> {
     let tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -33,16 +46,13 @@ fn target(url: &str, allow_private: bool, timeout: Duration) -> Arc<Line> {
         .with_no_client_auth();
     let allowed = Allowed::new(&PullConfig { allow_private, ..PullConfig::default() }).unwrap();
     let line = Arc::new(Line::new(Queue::new(QUEUE_BYTES, i32::MAX), WallTime(0)));
+    let server = ForwardTarget { url: url.to_owned(), stream_key: Some("a_key".to_owned()) };
     let target = Target {
-        stream: StreamId::from_raw("str_a"),
-        server: ForwardTarget { url: url.to_owned(), stream_key: Some("a_key".to_owned()) },
+        way: Way { stream: StreamId::from_raw("str_a"), server },
         line: Arc::clone(&line),
         board: Arc::default(),
-        config: ForwardConfig {
-            pause: Span(Duration::from_millis(50)),
-            timeout: Span(timeout),
-            ..ForwardConfig::default()
-        },
+        pauses: Arc::clone(pauses),
+        config,
         door: Door { allowed, tls: Arc::new(tls) },
     };
     tokio::spawn(target.run());
@@ -167,6 +177,94 @@ async fn a_server_that_stops_reading_costs_no_more_than_its_queue_and_is_given_u
     let status = until(&line, ForwardState::Waiting).await;
     assert!(status.reason.as_ref().is_some_and(|reason| reason.contains("took nothing")), "{status:?}");
     assert_eq!(line.waiting(), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_slow_is_kept_as_long_as_it_takes_anything() {
+    let socket = TcpSocket::new_v4().unwrap();
+    // What a slow line is: little is under way.
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let limit = Duration::from_millis(500);
+    let line = target(&format!("rtmp://{}/app?a_token", listener.local_addr().unwrap()), true, limit);
+    let mut peer = Peer::accept(&listener).await;
+    peer.take().await;
+    until(&line, ForwardState::Live).await;
+    // More than this system's own buffer takes, in one message: it is under way until the end.
+    let length = QUEUE_BYTES - 1024;
+    let mut sent = 0;
+    let full = async {
+        while line.waiting() == 0 {
+            line.push(keyframe(sent, length));
+            sent += 1;
+            // Time to go out, if it can.
+            tokio::time::sleep(limit / 4).await;
+        }
+    };
+    tokio::time::timeout(SOON, full).await.unwrap();
+    // It takes little, six times as long as it may take nothing: not as much as the message.
+    let (mut socket, mut taken, mut buffer) = (peer.reader.into_inner(), 0, vec![0; 16 * 1024]);
+    for _ in 0..60 {
+        taken += socket.read(&mut buffer).await.unwrap();
+        tokio::time::sleep(limit / 10).await;
+    }
+    assert!(taken < length, "{taken} bytes are more");
+    let status = line.status();
+    assert_eq!(status.state, ForwardState::Live, "{status:?}");
+    // Then it takes nothing.
+    let status = until(&line, ForwardState::Waiting).await;
+    assert!(status.reason.as_ref().is_some_and(|reason| reason.contains("took nothing")), "{status:?}");
+}
+
+#[tokio::test]
+async fn an_encoder_that_comes_back_all_the_time_does_not_have_its_server_asked_as_often() {
+    let (listener, url) = listen().await;
+    let config = ForwardConfig { max_pause: Span(NEVER), ..config(NEVER, SOON) };
+    let pauses = Arc::new(Pauses::new(&config));
+    let comes = || publisher(&url, true, &pauses, config.clone());
+    let first = comes();
+    let mut peer = Peer::accept(&listener).await;
+    peer.take().await;
+    until(&first, ForwardState::Live).await;
+    first.over.cancel();
+    peer.asked("deleteStream").await;
+    for _ in 0..5 {
+        let next = comes();
+        let status = until(&next, ForwardState::Waiting).await;
+        assert_eq!(status.reason.as_deref(), Some("it was connected to a moment ago"));
+        next.over.cancel();
+    }
+    assert!(listener.accept().now_or_never().is_none(), "it was asked again");
+    // One that failed is not asked again either, and the next publisher is told why.
+    let (listener, url) = listen().await;
+    let comes = || publisher(&url, true, &pauses, config.clone());
+    let first = comes();
+    drop(Peer::accept(&listener).await);
+    let failed = until(&first, ForwardState::Waiting).await.reason;
+    first.over.cancel();
+    assert_eq!(until(&comes(), ForwardState::Waiting).await.reason, failed);
+    assert!(listener.accept().now_or_never().is_none(), "it was asked again");
+}
+
+#[tokio::test]
+async fn a_feed_that_comes_back_after_a_long_time_is_relayed_at_once() {
+    let (listener, url) = listen().await;
+    // It would be a long pause, and any time is a long one.
+    let config = ForwardConfig { max_pause: Span(Duration::ZERO), ..config(NEVER, SOON) };
+    let pauses = Arc::new(Pauses::new(&ForwardConfig { max_pause: Span(NEVER), ..config.clone() }));
+    for _ in 0..3 {
+        let line = publisher(&url, true, &pauses, config.clone());
+        let mut peer = tokio::time::timeout(SOON, Peer::accept(&listener)).await.unwrap();
+        peer.take().await;
+        until(&line, ForwardState::Live).await;
+        line.over.cancel();
+        while peer.reader.next().await.is_ok() {}
+        // It has taken note of that.
+        while Arc::strong_count(&line) > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 #[tokio::test]

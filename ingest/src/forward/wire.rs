@@ -68,6 +68,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Self { from, chunks: Chunks::new(ANSWERS), read, taken: 0, unacknowledged: 0, sum: 0 }
     }
 
+    /// Where they come from.
+    #[cfg(test)]
+    pub(super) fn into_inner(self) -> R {
+        self.from
+    }
+
     /// The next message. Dropped before it has come, nothing is lost.
     pub(super) async fn next(&mut self) -> std::result::Result<Message, String> {
         loop {
