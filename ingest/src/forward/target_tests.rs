@@ -164,7 +164,9 @@ async fn messages_arrive_as_they_were_sent_beyond_24_bits_of_time_too() {
 #[tokio::test]
 async fn a_server_that_stops_reading_costs_no_more_than_its_queue_and_is_given_up() {
     let (listener, url) = listen().await;
-    let line = target(&url, true, BRIEF);
+    // Given up, it is not connected to again: what comes then waits for nobody.
+    let config = ForwardConfig { max_pause: Span(NEVER), ..config(NEVER, BRIEF) };
+    let line = publisher(&url, true, &Arc::new(Pauses::new(&config)), config);
     let mut peer = Peer::accept(&listener).await;
     peer.take().await;
     until(&line, ForwardState::Live).await;
