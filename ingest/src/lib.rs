@@ -2,6 +2,7 @@
 
 mod admission;
 mod ballast;
+mod changes;
 mod chat;
 mod closing;
 mod config;

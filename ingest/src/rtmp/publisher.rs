@@ -5,17 +5,13 @@ use crest_core::codec::MediaEvent;
 use crest_core::stream::SourceKind;
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::time::Duration;
-use tokio::time::Instant;
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::flv::{Chosen, Skip, TagKind, TagParser};
 use super::message::{AUDIO, Message, VIDEO};
+use crate::changes::Changes;
 use crate::publish::{Publication, Publishers};
-
-/// Changes of configuration that are believed within [`CHANGES_WITHIN`]: each begins a new file.
-const CHANGES: u32 = 20;
-const CHANGES_WITHIN: Duration = Duration::from_secs(10);
 
 /// What publishes, from its admission on.
 pub(super) struct Publisher {
@@ -38,23 +34,6 @@ pub(super) enum Unwanted {
     Flood,
 }
 
-/// Changes of configuration, counted from the first one on and afresh after a while.
-struct Changes {
-    since: Instant,
-    count: u32,
-}
-
-impl Changes {
-    /// Takes note of one; whether there are too many now.
-    fn too_many(&mut self) -> bool {
-        if self.since.elapsed() > CHANGES_WITHIN {
-            *self = Self { since: Instant::now(), count: 0 };
-        }
-        self.count += 1;
-        self.count > CHANGES
-    }
-}
-
 impl Publisher {
     /// Asks whether `key` may publish; if not, why, for the publisher to read.
     pub(super) async fn admit(
@@ -72,7 +51,7 @@ impl Publisher {
                     publication,
                     parser: TagParser::new(max_frame, chosen),
                     told: HashSet::new(),
-                    changes: Changes { since: Instant::now(), count: 0 },
+                    changes: Changes::new(Instant::now()),
                 })
             }
             Err(refusal) => {
@@ -113,7 +92,7 @@ impl Publisher {
             Ok(events) => {
                 for event in events {
                     let configures = matches!(event, MediaEvent::VideoConfig(_) | MediaEvent::AudioConfig(_));
-                    if configures && self.changes.too_many() {
+                    if configures && self.changes.too_many(Instant::now()) {
                         return Err(Unwanted::Erratic);
                     }
                     if !self.publication.deliver(event).await {

@@ -9,13 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::socket::{LONGEST_MESSAGE, Received, Socket};
+use crate::changes::Changes;
 use crate::publish::Publication;
 
 /// How often a publisher that sends nothing is looked at.
 const LOOK: Duration = Duration::from_millis(250);
-/// Changes of configuration that are believed within [`CHANGES_WITHIN`]: each begins a new file.
-const CHANGES: u32 = 20;
-const CHANGES_WITHIN: Duration = Duration::from_secs(10);
 
 /// What reads.
 pub(super) struct Reader {
@@ -55,7 +53,7 @@ impl Reader {
         demuxer.choose_audio(self.publication.audio_track());
         let mut buffer = vec![0; LONGEST_MESSAGE];
         let (mut heard, mut bytes) = (Instant::now(), 0_u64);
-        let mut changes = (Instant::now(), 0);
+        let mut changes = Changes::new(Instant::now());
         loop {
             match self.socket.receive(&mut buffer) {
                 Received::Message(length) => {
@@ -89,17 +87,11 @@ impl Reader {
         }
     }
 
-    fn deliver(&self, events: Vec<MediaEvent>, changes: &mut (Instant, u32)) -> Result<(), Ending> {
+    fn deliver(&self, events: Vec<MediaEvent>, changes: &mut Changes) -> Result<(), Ending> {
         for event in events {
-            if matches!(event, MediaEvent::VideoConfig(_) | MediaEvent::AudioConfig(_)) {
-                if changes.0.elapsed() > CHANGES_WITHIN {
-                    *changes = (Instant::now(), 0);
-                }
-                changes.1 += 1;
-                if changes.1 > CHANGES {
-                    let reason = "the publisher's configuration changes all the time";
-                    return Err(Ending::new(Some("configurations"), reason));
-                }
+            let configures = matches!(event, MediaEvent::VideoConfig(_) | MediaEvent::AudioConfig(_));
+            if configures && changes.too_many(Instant::now()) {
+                return Err(Ending::new(Some("configurations"), "the publisher's configuration changes all the time"));
             }
             if !self.runtime.block_on(self.publication.deliver(event)) {
                 return Err(Ending::new(None, "disconnected"));

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use crest_core::MediaTime;
 use crest_core::codec::{AudioCodec, AudioConfig, MediaEvent, Packet, VideoCodec, VideoConfig};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use str0m::format::Codec;
 use str0m::media::MediaData;
 use str0m::rtp::rtcp::SenderInfo;
@@ -11,11 +11,9 @@ use str0m::rtp::rtcp::SenderInfo;
 use super::clock::{Clock, Report};
 use super::h264::ParameterSets;
 use super::vp8;
+use crate::changes::Changes;
 use crate::timeline::Track;
 
-/// Changes of configuration that are believed within [`CHANGES_WITHIN`]: each begins a new file.
-const CHANGES: u32 = 20;
-const CHANGES_WITHIN: Duration = Duration::from_secs(10);
 /// Opus in RTP always runs at this rate, with two channels (RFC 7587, 4.1 and 7).
 const OPUS_RATE: u32 = 48_000;
 const OPUS_CHANNELS: u16 = 2;
@@ -94,13 +92,19 @@ pub(super) struct Tracks {
     sets: ParameterSets,
     video: Option<VideoConfig>,
     audio: bool,
-    changes: (Instant, u32),
+    changes: Changes,
 }
 
 impl Tracks {
     /// Of a session that begins now.
     pub(super) fn new(now: Instant) -> Self {
-        Self { clock: Clock::new(now), sets: ParameterSets::default(), video: None, audio: false, changes: (now, 0) }
+        Self {
+            clock: Clock::new(now),
+            sets: ParameterSets::default(),
+            video: None,
+            audio: false,
+            changes: Changes::new(now),
+        }
     }
 
     /// Takes the next frame.
@@ -159,20 +163,13 @@ impl Tracks {
         let changed = config.filter(|config| self.video.as_ref() != Some(config));
         if let Some(config) = &changed {
             self.video = Some(config.clone());
-            self.change(frame.arrival)?;
+            if self.changes.too_many(frame.arrival) {
+                return Err(Erratic);
+            }
         }
         // WebRTC knows no other order than that of decoding.
         let packet = MediaEvent::Video(Packet { pts: at, dts: at, keyframe, data });
         Ok(Taken { events: [changed.map(MediaEvent::VideoConfig), Some(packet)], keyframe, lost: false })
-    }
-
-    fn change(&mut self, now: Instant) -> Result<(), Erratic> {
-        let (since, count) = &mut self.changes;
-        if now.saturating_duration_since(*since) > CHANGES_WITHIN {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-        if *count > CHANGES { Err(Erratic) } else { Ok(()) }
     }
 
     fn place(&mut self, track: Track, frame: &Frame) -> MediaTime {
