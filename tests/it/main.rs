@@ -28,6 +28,7 @@ mod limits;
 mod listen;
 mod listening;
 mod logs;
+mod lossy;
 mod memory;
 mod moody;
 mod process;

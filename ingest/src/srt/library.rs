@@ -24,10 +24,24 @@ pub(super) type ListenCallback =
 #[derive(Debug, Clone, Copy)]
 #[repr(i32)]
 pub(super) enum Setting {
-    ReceiveTimeout = 14,
+    /// Whether receiving waits for a message.
+    ReceiveWaits = 2,
+    /// Messages that were received and not read.
+    ReceivedData = 20,
     Passphrase = 26,
     ReceiveLatency = 43,
     StreamId = 46,
+}
+
+/// What happens at a socket that is waited for (`SRT_EPOLL_OPT`): there is a message; it is broken.
+pub(super) const READABLE: c_int = 1;
+pub(super) const BROKEN: c_int = 8;
+
+/// Something that happened (`SRT_EPOLL_EVENT`).
+#[repr(C)]
+pub(super) struct Event {
+    pub(super) socket: Handle,
+    pub(super) events: c_int,
 }
 
 macro_rules! functions {
@@ -59,6 +73,10 @@ functions! {
     srt_setsockflag: unsafe extern "C" fn(Handle, c_int, *const c_void, c_int) -> c_int,
     srt_getsockflag: unsafe extern "C" fn(Handle, c_int, *mut c_void, *mut c_int) -> c_int,
     srt_recvmsg: unsafe extern "C" fn(Handle, *mut c_char, c_int) -> c_int,
+    srt_epoll_create: unsafe extern "C" fn() -> c_int,
+    srt_epoll_add_usock: unsafe extern "C" fn(c_int, Handle, *const c_int) -> c_int,
+    srt_epoll_uwait: unsafe extern "C" fn(c_int, *mut Event, c_int, i64) -> c_int,
+    srt_epoll_release: unsafe extern "C" fn(c_int) -> c_int,
     srt_setrejectreason: unsafe extern "C" fn(Handle, c_int) -> c_int,
     srt_getlasterror: unsafe extern "C" fn(*mut c_int) -> c_int,
     srt_getlasterror_str: unsafe extern "C" fn() -> *const c_char,

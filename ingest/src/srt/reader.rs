@@ -14,6 +14,8 @@ use crate::publish::Publication;
 
 /// How often a publisher that sends nothing is looked at.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often what the library keeps after the end of a connection is looked at.
+const LATE_LOOK: Duration = Duration::from_millis(10);
 
 /// What reads.
 pub(super) struct Reader {
@@ -48,12 +50,13 @@ impl Reader {
 
     fn read(&self) -> Result<Ending, Ending> {
         let failed = |e: crest_core::Error| Ending::new(Some("broken"), e.message);
-        self.socket.wait_at_most(LOOK.min(self.idle)).map_err(failed)?;
+        let readiness = self.socket.readiness().map_err(failed)?;
         let mut demuxer = Demuxer::new(Container::MpegTs).map_err(failed)?;
         demuxer.choose_audio(self.publication.audio_track());
         let mut buffer = vec![0; LONGEST_MESSAGE];
         let (mut heard, mut bytes) = (Instant::now(), 0_u64);
         let mut changes = Changes::new(Instant::now());
+        let mut gone = None;
         loop {
             match self.socket.receive(&mut buffer) {
                 Received::Message(length) => {
@@ -66,7 +69,14 @@ impl Reader {
                         heard = Instant::now();
                     }
                 }
-                Received::Nothing => {}
+                Received::Nothing => readiness.wait(LOOK.min(self.idle)),
+                // The library hands each message out when its time has come, and so it does after the connection.
+                Received::Gone(_)
+                    if self.socket.has_more()
+                        && gone.get_or_insert_with(Instant::now).elapsed() <= self.socket.latency() =>
+                {
+                    std::thread::sleep(LATE_LOOK);
+                }
                 Received::Gone(reason) => {
                     let held = demuxer.finish().unwrap_or_default();
                     self.deliver(held, &mut changes)?;

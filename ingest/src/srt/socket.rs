@@ -11,15 +11,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::library::{Handle, Setting, Srt};
+use super::library::{BROKEN, Event, Handle, READABLE, Setting, Srt};
 use super::stream_id;
 
 /// Callers that may wait to be accepted; the library refuses further ones.
 const BACKLOG: c_int = 64;
 /// The longest message of live mode: an Ethernet frame without its headers.
 pub(super) const LONGEST_MESSAGE: usize = 1456;
-/// `SRT_ETIMEOUT` and `SRT_EASYNCRCV`: nothing came in time.
-const TIMED_OUT: [c_int; 2] = [6003, 6002];
+/// `SRT_EASYNCRCV`: there is no message whose time has come.
+const NOTHING: c_int = 6002;
+/// The pause where waiting is not possible.
+const SHORT: Duration = Duration::from_millis(10);
 /// The longest stream id, as the library has it.
 const LONGEST_STREAM_ID: usize = 512;
 
@@ -31,7 +33,14 @@ pub(super) struct Socket {
     closed: AtomicBool,
 }
 
-/// What a wait for a message came to.
+/// Tells when there is something to receive.
+#[derive(Debug)]
+pub(super) struct Readiness {
+    srt: &'static Srt,
+    id: c_int,
+}
+
+/// What a look for a message came to.
 pub(super) enum Received {
     Message(usize),
     Nothing,
@@ -100,13 +109,30 @@ impl Socket {
         String::from_utf8_lossy(text).trim_end_matches('\0').to_owned()
     }
 
-    /// Returns from [`Self::receive`] after this time at the latest.
-    pub(super) fn wait_at_most(&self, time: Duration) -> Result<()> {
-        let millis = c_int::try_from(time.as_millis()).unwrap_or(c_int::MAX);
-        self.set(Setting::ReceiveTimeout, &millis.to_ne_bytes())
+    /// Whether messages were received that are not read yet, because it is not their time.
+    pub(super) fn has_more(&self) -> bool {
+        self.get(Setting::ReceivedData).is_some_and(|messages| messages > 0)
     }
 
-    /// Waits for a message and puts it into `buffer`, which must hold [`LONGEST_MESSAGE`] bytes.
+    /// For how long messages are kept, as both sides agreed on it.
+    pub(super) fn latency(&self) -> Duration {
+        let millis = self.get(Setting::ReceiveLatency).and_then(|millis| u64::try_from(millis).ok());
+        Duration::from_millis(millis.unwrap_or_default())
+    }
+
+    /// With this is waited for messages. (Where the library waits while it receives and the connection ends meanwhile,
+    /// it reads one message and throws it away.)
+    pub(super) fn readiness(&self) -> Result<Readiness> {
+        self.set(Setting::ReceiveWaits, &c_int::from(false).to_ne_bytes())?;
+        // SAFETY: no arguments.
+        let readiness = Readiness { srt: self.srt, id: unsafe { (self.srt.srt_epoll_create)() } };
+        // SAFETY: the library reads one number.
+        let added = unsafe { (self.srt.srt_epoll_add_usock)(readiness.id, self.handle, &(READABLE | BROKEN)) };
+        if added < 0 { Err(self.failure("messages cannot be waited for")) } else { Ok(readiness) }
+    }
+
+    /// Puts the next message whose time has come into `buffer`, which must hold [`LONGEST_MESSAGE`] bytes. Called
+    /// after [`Self::readiness`] it does not wait.
     pub(super) fn receive(&self, buffer: &mut [u8]) -> Received {
         let room = c_int::try_from(buffer.len()).unwrap_or(c_int::MAX);
         // SAFETY: the library writes at most `room` bytes.
@@ -115,7 +141,7 @@ impl Socket {
             Ok(0) => Received::Gone("the publisher closed the connection".to_owned()),
             Ok(length) => Received::Message(length),
             Err(_) => match self.srt.last_error() {
-                (code, _) if TIMED_OUT.contains(&code) => Received::Nothing,
+                (NOTHING, _) => Received::Nothing,
                 (_, words) => Received::Gone(format!("the connection was lost: {words}")),
             },
         }
@@ -129,6 +155,18 @@ impl Socket {
         }
     }
 
+    /// A setting that is a number.
+    fn get(&self, setting: Setting) -> Option<c_int> {
+        let mut value: c_int = 0;
+        let mut length = size_of::<c_int>() as c_int;
+        // SAFETY: the library writes at most `length` bytes.
+        let got = unsafe {
+            let to = (&raw mut value).cast::<c_void>();
+            (self.srt.srt_getsockflag)(self.handle, setting as c_int, to, &mut length)
+        };
+        (got >= 0).then_some(value)
+    }
+
     fn set(&self, setting: Setting, value: &[u8]) -> Result<()> {
         let length = c_int::try_from(value.len()).unwrap_or(0);
         // SAFETY: the library reads `length` bytes.
@@ -140,6 +178,28 @@ impl Socket {
 
     fn failure(&self, what: &str) -> Error {
         Error::outside(format!("{what}: {}", self.srt.last_error().1))
+    }
+}
+
+impl Readiness {
+    /// Waits until there is a message or the connection is gone, `time` at most.
+    pub(super) fn wait(&self, time: Duration) {
+        let (mut event, millis) =
+            (Event { socket: -1, events: 0 }, i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+        // SAFETY: the library writes at most one event.
+        if unsafe { (self.srt.srt_epoll_uwait)(self.id, &mut event, 1, millis) } < 0 {
+            // Of a socket that was closed nothing is told.
+            std::thread::sleep(time.min(SHORT));
+        }
+    }
+}
+
+impl Drop for Readiness {
+    fn drop(&mut self) {
+        if self.id >= 0 {
+            // SAFETY: once only, and nobody waits.
+            unsafe { (self.srt.srt_epoll_release)(self.id) };
+        }
     }
 }
 
