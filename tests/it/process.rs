@@ -176,6 +176,59 @@ fn recordings_in_other_codecs_have_the_same_moments_and_clips() -> Result<()> {
     })
 }
 
+/// The loudest sample of a file's sound, in dB below full scale; silence is below -80.
+async fn loudest(file: &Path) -> Result<f64> {
+    let input = file.display().to_string();
+    let args = ["-nostdin", "-hide_banner", "-i", &input, "-map", "0:a", "-af", "volumedetect", "-f", "null", "-"];
+    let said = crate::harness::succeed("ffmpeg", args).await?.err;
+    let told = said.lines().find_map(|line| line.split("max_volume: ").nth(1)?.strip_suffix(" dB"));
+    Ok(told.with_context(|| format!("no volume: {said}"))?.parse()?)
+}
+
+#[test]
+fn of_two_audio_tracks_the_chosen_one_is_heard_and_clipped() -> Result<()> {
+    run(async {
+        let folder = tempfile::tempdir()?;
+        // Silence first, and then the broadcast's own sound.
+        let (input, source) = (folder.path().join("two.mp4"), broadcast::file().await?.display().to_string());
+        let target = input.display().to_string();
+        let silence = ["-f", "lavfi", "-i", "anullsrc=r=32000:cl=mono"];
+        let tracks = ["-map", "0:v", "-map", "1:a", "-map", "0:a", "-c:v", "copy", "-c:a", "aac", "-shortest"];
+        let args = ["-nostdin", "-v", "error", "-i", &source];
+        let args = args.into_iter().chain(silence).chain(tracks).chain([target.as_str()]);
+        crate::harness::succeed("ffmpeg", args).await?;
+        for (track, rate, heard) in [(None, "32000", false), (Some("1"), "48000", true), (Some("2"), "", false)] {
+            let out = folder.path().join(format!("track-{track:?}"));
+            let mut args = vec!["process".into(), input.clone().into_os_string()];
+            args.extend(["--out".into(), out.clone().into_os_string()]);
+            args.extend(track.into_iter().flat_map(|track| ["--audio-track".into(), track.into()]));
+            let said = crest(args).await?;
+            assert_eq!(said.code, Some(0), "{track:?}: {}", said.err);
+            let missing = "note: there is no audio track 2, counted from 0, but 2 that can be read: no sound is taken";
+            assert_eq!(said.err.contains(missing), rate.is_empty(), "{track:?}: {}", said.err);
+            let report = highlights(&out)?;
+            let found = report["highlights"].as_array().context("no highlights")?;
+            assert_eq!(found.len(), MOMENTS.len(), "{track:?}: {found:#?}");
+            for highlight in found {
+                // The moments are seen, too: what is heard adds to them only where it is the track that is taken.
+                let factors = highlight["factors"].as_array().context("no factors")?;
+                let of_sound = |factor: &Value| {
+                    let signal = factor["signal"].as_str().unwrap_or_default();
+                    signal.starts_with("audio_") && factor["contribution"].as_f64() > Some(0.0)
+                };
+                assert_eq!(factors.iter().any(of_sound), heard, "{track:?}: {highlight:#}");
+                let clip = out.join(highlight["clip"].as_str().context("no clip")?);
+                decodes_silently(&clip).await?;
+                assert_eq!(probe(&clip, "a", "stream=sample_rate").await?, rate, "{track:?}");
+                if !rate.is_empty() {
+                    assert_eq!(loudest(&clip).await? > -20.0, heard, "{track:?}");
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn what_cannot_be_processed_is_told() -> Result<()> {
     run(async {

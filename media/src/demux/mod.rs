@@ -10,6 +10,7 @@ mod units;
 
 pub(crate) use adts::Adts;
 pub(crate) use fragments::Fragments;
+pub(crate) use notes::missing;
 pub(crate) use ts::TransportStream;
 
 use bytes::Bytes;

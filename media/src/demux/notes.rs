@@ -28,6 +28,6 @@ impl Notes {
 }
 
 /// Of an audio track that was chosen among `count` and is not there.
-pub(super) fn missing(track: u8, count: usize) -> String {
+pub(crate) fn missing(track: u8, count: usize) -> String {
     format!("there is no audio track {track}, counted from 0, but {count} that can be read: no sound is taken")
 }

@@ -14,8 +14,9 @@ use crest_core::{Error, MediaTime, Result};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::demux::missing;
 use merge::{Merge, Step};
 
 /// A file whose end lies this far before its announced length was cut short.
@@ -61,7 +62,8 @@ impl FileReader {
         crate::init()?;
         let source = source(input)?;
         let merge = Arc::new(Merge::new());
-        let pipeline = pipeline::build(&source, &merge, audio.unwrap_or_default())?;
+        let shown = Arc::<Mutex<pipeline::Shown>>::default();
+        let pipeline = pipeline::build(&source, &merge, audio.unwrap_or_default(), Arc::clone(&shown))?;
         // From here on, dropping stops the pipeline.
         let mut this =
             Self { pipeline, merge, duration: None, base: MediaTime::ZERO, end: MediaTime::ZERO, over: false };
@@ -76,6 +78,11 @@ impl FileReader {
             return Err(context(this.merge.failure("it cannot be opened")));
         }
         this.base = this.merge.begin().map_err(context)?;
+        if let Some(track) = audio
+            && let Some(count) = shown.lock().unwrap_or_else(PoisonError::into_inner).without_chosen()
+        {
+            this.merge.note(missing(track, count));
+        }
         let duration = this.pipeline.query_duration::<gst::ClockTime>().filter(|d| !d.is_zero());
         this.duration = duration.and_then(|d| i64::try_from(d.nseconds()).ok()).map(MediaTime::from_nanos);
         Ok(this)

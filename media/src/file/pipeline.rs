@@ -16,15 +16,24 @@ const HTTP_SECONDS: u32 = 20;
 const READ: &str = "H.264, H.265, AV1, VP9, VP8, AAC, Opus and MP3";
 
 /// Tracks that were shown so far.
-struct Shown {
+#[derive(Debug, Default)]
+pub(super) struct Shown {
     /// Kinds of media of which one is read.
     taken: Vec<&'static str>,
-    /// Audio tracks to pass by before one is read.
-    before: u8,
+    /// Audio tracks that were passed by, because a later one is chosen.
+    passed: u8,
 }
 
-/// Builds the pipeline, not started yet; it reads audio track number `audio`. What goes wrong later arrives in `merge`.
-pub(super) fn build(source: &Source, merge: &Arc<Merge>, audio: u8) -> Result<gst::Pipeline> {
+impl Shown {
+    /// How many audio tracks there are, where none of them is the one that is chosen.
+    pub(super) fn without_chosen(&self) -> Option<usize> {
+        (!self.taken.contains(&"audio")).then_some(usize::from(self.passed))
+    }
+}
+
+/// Builds the pipeline, not started yet; it reads audio track number `audio`, and says in `shown` which tracks there
+/// are. What goes wrong later arrives in `merge`.
+pub(super) fn build(source: &Source, merge: &Arc<Merge>, audio: u8, shown: Arc<Mutex<Shown>>) -> Result<gst::Pipeline> {
     let pipeline = gst::Pipeline::new();
     let source = match source {
         Source::Path(path) => {
@@ -70,12 +79,11 @@ pub(super) fn build(source: &Source, merge: &Arc<Merge>, audio: u8) -> Result<gs
         let playlist = ["application/x-hls", "application/dash+xml", "application/vnd.ms-sstr+xml"];
         Some((!playlist.contains(&name.as_str())).to_value())
     });
-    let shown = Mutex::new(Shown { taken: Vec::new(), before: audio });
     let (weak, on_pad) = (pipeline.downgrade(), Arc::clone(merge));
     parse.connect_pad_added(move |_, pad| {
         let Some(pipeline) = weak.upgrade() else { return };
         let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(e) = expose(&pipeline, pad, &mut shown, &on_pad) {
+        if let Err(e) = expose(&pipeline, pad, audio, &mut shown, &on_pad) {
             on_pad.fail(e.message);
         }
     });
@@ -90,13 +98,13 @@ pub(super) fn build(source: &Source, merge: &Arc<Merge>, audio: u8) -> Result<gs
 }
 
 /// Connects one track, or says why not.
-fn expose(pipeline: &gst::Pipeline, pad: &gst::Pad, shown: &mut Shown, merge: &Arc<Merge>) -> Result<()> {
+fn expose(pipeline: &gst::Pipeline, pad: &gst::Pad, audio: u8, shown: &mut Shown, merge: &Arc<Merge>) -> Result<()> {
     let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
     let kind = Kind::of(&caps);
     let refused = match kind {
         None => Some(format!("a track is left out: {} is not read; {READ} are", name_of(&caps))),
-        Some(kind) if kind.media() == "audio" && shown.before > 0 => {
-            shown.before -= 1;
+        Some(kind) if kind.media() == "audio" && shown.passed < audio => {
+            shown.passed += 1;
             Some("an audio track is left out: a later one is chosen".to_owned())
         }
         Some(kind) if shown.taken.contains(&kind.media()) => {
