@@ -1,6 +1,6 @@
 //! HLS, recorded and live, as ffmpeg cuts it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use axum::http::StatusCode;
 use std::time::Duration;
 use tokio::process::Command;
@@ -169,6 +169,76 @@ fn picture_and_sound_apart_agree_on_discontinuities_although_one_has_left_one_of
         ensure!((video.0 - audio.0).abs() < 0.1, "the picture begins at {}, the sound at {}", video.0, audio.0);
         ensure!((video.1 - audio.1).abs() < 0.3, "the picture ends at {}, the sound at {}", video.1, audio.1);
         ensure!((7.5..8.5).contains(&video.1), "it ends at {}", video.1);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_discontinuity_that_only_the_picture_lists_does_not_hold_it_up() -> Result<()> {
+    run(async {
+        // All of what is live from its beginning, with a playlist that does not go on: who waits waits for ever.
+        let (origin, stage) = (Origin::start().await?, Stage::set(&[("CREST_PULL__LIVE_SEGMENTS", "100")]).await?);
+        let pieces = origin.path("piece-%v-%d.ts").display().to_string();
+        let map = ["-map", "0:v", "-map", "0:a", "-var_stream_map", "v:0,agroup:s a:0,agroup:s"];
+        let options: Vec<_> = map.into_iter().chain(["-hls_segment_filename", pieces.as_str()]).collect();
+        origin::cut(origin::source().await?, &origin.path("piece-%v.m3u8"), &options).await?;
+        let list = |track: u32, turn: Option<u32>| {
+            let piece = |number: u32| {
+                let turn = if turn == Some(number) { "#EXT-X-DISCONTINUITY\n" } else { "" };
+                format!("{turn}#EXTINF:2.0,\npiece-{track}-{number}.ts\n")
+            };
+            let head = "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-TARGETDURATION:2\n";
+            head.to_owned() + &(0..6).map(piece).collect::<String>()
+        };
+        for (name, picture, sound) in [("picture", Some(1), None), ("sound", None, Some(1))] {
+            origin.write(&format!("{name}-0.m3u8"), &list(0, picture))?;
+            origin.write(&format!("{name}-1.m3u8"), &list(1, sound))?;
+            let master = format!(
+                "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"s\",NAME=\"s\",DEFAULT=YES,URI=\"{name}-1.m3u8\"\n\
+                 #EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION=320x180,AUDIO=\"s\"\n{name}-0.m3u8\n"
+            );
+            origin.write(&format!("{name}.m3u8"), &master)?;
+            let stream = stage.pull(&origin.url(&format!("{name}.m3u8"))).await?;
+            stage.until_state(&stream, "live").await?;
+            // The last piece is held back until another one comes.
+            stage.stored(&stream, LENGTH - 3.0).await.context(name)?;
+            let (video, audio) = (stage.times(&stream, "v").await?, stage.times(&stream, "a").await?);
+            ensure!(span(&audio) > LENGTH - 3.0, "{name}: {} s of sound", span(&audio));
+            let first = |times: &[f64]| times.iter().copied().fold(f64::MAX, f64::min);
+            let apart = first(&video) - first(&audio);
+            ensure!(apart.abs() < 0.1, "{name}: picture and sound begin {apart} s apart");
+            let mut shown = video.clone();
+            shown.sort_by(f64::total_cmp);
+            let gap = shown.iter().zip(shown.iter().skip(1)).map(|(one, next)| next - one).fold(0.0, f64::max);
+            ensure!(gap < 0.2, "{name}: {gap} s are missing");
+            assert_eq!(stage.shown(&stream).await?["session"], 1, "{name}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_broadcast_that_was_over_before_it_was_asked_for_is_taken_as_a_recording() -> Result<()> {
+    run(async {
+        let (origin, stage) = (Origin::start().await?, Stage::set(&[]).await?);
+        origin::cut(origin::source().await?, &origin.path("over.m3u8"), &[]).await?;
+        let listed = std::fs::read_to_string(origin.path("over.m3u8"))?;
+        // As a live playlist stays behind: its first pieces have gone, and nothing says that it is a recording.
+        let first = listed.find("#EXTINF").context("no piece")?;
+        let third = listed.match_indices("#EXTINF").nth(2).context("too few pieces")?.0;
+        let head = listed[..first].replace("#EXT-X-PLAYLIST-TYPE:VOD\n", "");
+        let left = head.replace("#EXT-X-MEDIA-SEQUENCE:0", "#EXT-X-MEDIA-SEQUENCE:2") + &listed[third..];
+        ensure!(left.contains("#EXT-X-ENDLIST") && left.contains("SEQUENCE:2\n"), "{left}");
+        origin.write("over.m3u8", &left)?;
+        // One that lists nothing is over as well.
+        origin.write("empty.m3u8", &(head + "#EXT-X-ENDLIST\n"))?;
+        let (over, empty) = (stage.pull(&origin.url("over.m3u8")).await?, stage.pull(&origin.url("empty.m3u8")).await?);
+        let shown = stage.until_state(&over, "ended").await?;
+        assert_eq!((&shown["state_reason"], &shown["session"]), (&"the recording is over".into(), &1.into()));
+        let video = stage.times(&over, "v").await?;
+        ensure!(span(&video) > LENGTH - 4.0 - ENDS, "{} s", span(&video));
+        let shown = stage.until_state(&empty, "failed").await?;
+        assert_eq!(shown["state_reason"], "there is no media in it");
         Ok(())
     })
 }

@@ -68,37 +68,44 @@ const EXPIRING: &str = "cd $0; n=$(cat turn 2>/dev/null || echo 0); n=$((n + 1))
 
 #[test]
 fn an_address_that_expires_is_looked_up_anew_without_a_break() -> Result<()> {
-    run(async {
-        let origin = Origin::start().await?;
-        let folder = origin.folder.path().display().to_string();
-        let mut ffmpeg = Command::new("ffmpeg");
-        ffmpeg.args(["-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(origin::source().await?);
-        ffmpeg.args(["-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "6"]);
-        ffmpeg.args(["-hls_flags", "delete_segments+program_date_time+temp_file"]).arg(origin.path("live.m3u8"));
-        let encoder = Publisher::start(ffmpeg)?;
-        let listed = || async { Ok(origin.path("live.m3u8").exists().then_some(())) };
-        wait_for("the playlist", super::stage::SOON, listed).await?;
-        let stage = Stage::configured(&format!(
-            "[pull]\nallow = [\"127.0.0.0/8\"]\npause = \"200ms\"\nresolve_again = \"4s\"\n\
-             [[pull.resolvers]]\ndomains = [\"site.example\"]\n\
-             command = [\"sh\", \"-c\", \"{EXPIRING}\", \"{folder}\", \"{}\", \"{{url}}\"]\n",
-            origin.address
-        ))
-        .await?;
-        let stream = stage.pull("https://www.site.example/channel").await?;
-        stage.stored(&stream, 14.0).await?;
-        let turns: u32 = std::fs::read_to_string(origin.path("turn"))?.trim().parse()?;
-        ensure!(turns >= 3, "it was looked up {turns} times");
-        let shown = stage.shown(&stream).await?;
-        assert_eq!((&shown["state"], &shown["session"]), (&"live".into(), &1.into()));
-        ensure!(stage.api.counter("crest_pull_failures_total").await.unwrap_or_default() == 0.0, "it broke off");
-        let mut video = stage.times(&stream, "v").await?;
-        video.sort_by(f64::total_cmp);
-        let gap = video.iter().zip(video.iter().skip(1)).map(|(one, next)| next - one).fold(0.0, f64::max);
-        ensure!(gap < 0.2, "{gap} s are missing");
-        encoder.kill().await?;
-        Ok(())
-    })
+    run(looked_up_anew("delete_segments+program_date_time+temp_file"))
+}
+
+#[test]
+fn where_no_times_tell_the_numbers_of_segments_say_where_the_new_address_goes_on() -> Result<()> {
+    run(looked_up_anew("delete_segments+temp_file"))
+}
+
+/// Follows a live playlist that ffmpeg makes with these flags, at addresses that expire.
+async fn looked_up_anew(flags: &str) -> Result<()> {
+    let origin = Origin::start().await?;
+    let folder = origin.folder.path().display().to_string();
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(origin::source().await?);
+    ffmpeg.args(["-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "6"]);
+    ffmpeg.args(["-hls_flags", flags]).arg(origin.path("live.m3u8"));
+    let encoder = Publisher::start(ffmpeg)?;
+    let listed = || async { Ok(origin.path("live.m3u8").exists().then_some(())) };
+    wait_for("the playlist", super::stage::SOON, listed).await?;
+    let stage = Stage::configured(&format!(
+        "[pull]\nallow = [\"127.0.0.0/8\"]\npause = \"200ms\"\nresolve_again = \"4s\"\n\
+         [[pull.resolvers]]\ndomains = [\"site.example\"]\n\
+         command = [\"sh\", \"-c\", \"{EXPIRING}\", \"{folder}\", \"{}\", \"{{url}}\"]\n",
+        origin.address
+    ))
+    .await?;
+    let stream = stage.pull("https://www.site.example/channel").await?;
+    stage.stored(&stream, 14.0).await?;
+    let turns: u32 = std::fs::read_to_string(origin.path("turn"))?.trim().parse()?;
+    ensure!(turns >= 3, "it was looked up {turns} times");
+    let shown = stage.shown(&stream).await?;
+    assert_eq!((&shown["state"], &shown["session"]), (&"live".into(), &1.into()));
+    ensure!(stage.api.counter("crest_pull_failures_total").await.unwrap_or_default() == 0.0, "it broke off");
+    let mut video = stage.times(&stream, "v").await?;
+    video.sort_by(f64::total_cmp);
+    let gap = video.iter().zip(video.iter().skip(1)).map(|(one, next)| next - one).fold(0.0, f64::max);
+    ensure!(gap < 0.2, "{gap} s are missing");
+    encoder.kill().await
 }
 
 #[test]

@@ -3,10 +3,11 @@
 
 use anyhow::{Result, ensure};
 
-use super::origin::{self, Origin};
+use super::origin::{self, LENGTH, Origin};
 use super::stage::Stage;
 use crate::eventsub::{CLIENT_ID, EventSubServer, TOKEN};
 use crate::harness::run;
+use crate::stored::span;
 
 /// Notes each try in a file `tries`, and finds the broadcast once there is a file `live`.
 const FINDS: &str =
@@ -59,6 +60,37 @@ fn a_channel_is_waited_for_without_end() -> Result<()> {
         let tries = std::fs::read_to_string(origin.path("tries"))?;
         ensure!(tries.contains("nobody_of") && !tries.contains("/show"), "{tries}");
         assert_eq!(stage.shown(&stream).await?["state"], "created");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_broadcast_that_is_over_already_is_not_the_one_that_is_waited_for() -> Result<()> {
+    run(async {
+        let origin = Origin::start().await?;
+        origin::cut(origin::source().await?, &origin.path("show.m3u8"), &[]).await?;
+        origin.write("live", "")?;
+        // Nothing tells whether the channel is live: what its page leads to has to.
+        let stage = Stage::configured(&format!(
+            "[pull]\nallow = [\"127.0.0.0/8\"]\npause = \"200ms\"\nmax_pause = \"400ms\"\nlive_segments = 100\n\
+             [[pull.resolvers]]\ndomains = [\"twitch.tv\"]\n\
+             command = [\"sh\", \"-c\", \"{FINDS}\", \"{}\", \"{}\", \"{{url}}\"]\n",
+            origin.folder.path().display(),
+            origin.url("show.m3u8"),
+        ))
+        .await?;
+        let stream = stage.pull("https://www.twitch.tv/show").await?;
+        let reason = "the broadcast that is there is over; waiting for the next one";
+        let waiting = stage.until(&stream, "a reason", |shown| shown["state_reason"] == reason).await?;
+        assert_eq!(waiting["state"], "created");
+        // The next one begins, and is taken to its end.
+        let over = std::fs::read_to_string(origin.path("show.m3u8"))?;
+        origin.write("show.m3u8", &over.replace("#EXT-X-ENDLIST\n", ""))?;
+        stage.until_state(&stream, "live").await?;
+        origin.write("show.m3u8", &over)?;
+        let shown = stage.until_state(&stream, "ended").await?;
+        assert_eq!((&shown["state_reason"], &shown["session"]), (&"the broadcast is over".into(), &1.into()));
+        ensure!(span(&stage.times(&stream, "v").await?) > LENGTH - 0.5, "{}", stage.server.log_tail());
         Ok(())
     })
 }
