@@ -1,6 +1,7 @@
 //! Real media through the whole crate: ffmpeg makes it, and ffmpeg and ffprobe judge what comes out.
 #![allow(clippy::unwrap_used)]
 
+mod bounds;
 mod clips;
 mod codecs;
 mod decoding;
