@@ -4,7 +4,7 @@ mod encrypted;
 mod faults;
 mod hls;
 mod low_latency;
-mod origin;
+pub mod origin;
 mod pages;
 mod sources;
 mod stage;

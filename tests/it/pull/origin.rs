@@ -64,7 +64,16 @@ pub struct Origin {
     pub folder: TempDir,
     pub address: String,
     mood: Arc<Mutex<Mood>>,
+    asked: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
+}
+
+/// What its answers are made of.
+#[derive(Clone)]
+struct Answering {
+    folder: PathBuf,
+    mood: Arc<Mutex<Mood>>,
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Drop for Origin {
@@ -77,17 +86,25 @@ impl Origin {
     pub async fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mood = Arc::new(Mutex::new(Mood::Serves));
-        let router = Router::new().fallback(answer).with_state((folder.path().to_owned(), Arc::clone(&mood)));
+        let asked = Arc::default();
+        let answering =
+            Answering { folder: folder.path().to_owned(), mood: Arc::clone(&mood), asked: Arc::clone(&asked) };
+        let router = Router::new().fallback(answer).with_state(answering);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = format!("http://{}", listener.local_addr()?);
         let task = tokio::spawn(async move {
             let _ = axum::serve(listener, router).await;
         });
-        Ok(Self { folder, address, mood, task })
+        Ok(Self { folder, address, mood, asked, task })
     }
 
     pub fn set(&self, mood: Mood) {
         *self.mood.lock().unwrap_or_else(PoisonError::into_inner) = mood;
+    }
+
+    /// The path of every request so far.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn url(&self, name: &str) -> String {
@@ -103,7 +120,8 @@ impl Origin {
     }
 }
 
-async fn answer(State((folder, mood)): State<(PathBuf, Arc<Mutex<Mood>>)>, request: Request) -> Response {
+async fn answer(State(Answering { folder, mood, asked }): State<Answering>, request: Request) -> Response {
+    asked.lock().unwrap_or_else(PoisonError::into_inner).push(request.uri().path().to_owned());
     let mood = *mood.lock().unwrap_or_else(PoisonError::into_inner);
     match mood {
         Mood::Fails(status) => status.into_response(),
