@@ -9,7 +9,7 @@ use crate::pull::playlist::{self, Listing};
 use crate::rtmp::flv::{Chosen, TagKind, TagParser};
 use crate::timeline::{Timeline, Track, Unwrap};
 
-pub use crate::chat::fuzzing::{irc_lines, youtube_items};
+pub use crate::chat::fuzzing::{irc_lines, youtube_elements, youtube_items};
 pub use crate::eventsub::fuzzing::eventsub_messages;
 pub use crate::rtmp::fuzzing::{chunks, commands};
 pub use crate::whip::fuzzing::frames;
@@ -215,6 +215,7 @@ mod tests {
         replay("timeline", super::timeline);
         replay("irc_lines", super::irc_lines);
         replay("youtube_items", super::youtube_items);
+        replay("youtube_elements", super::youtube_elements);
         replay("eventsub_messages", super::eventsub_messages);
         replay("whip_frames", super::frames);
     }

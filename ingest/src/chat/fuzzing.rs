@@ -1,5 +1,6 @@
 //! What must hold of what platforms tell, whatever it is.
 
+use bytes::Bytes;
 use crest_core::chat::{ChatKind, ChatMessage};
 use crest_core::stream::SessionRow;
 use crest_core::{MediaTime, OrganizationId, Session, StreamId, WallTime};
@@ -7,6 +8,7 @@ use crest_core::{MediaTime, OrganizationId, Session, StreamId, WallTime};
 use super::heard::Heard;
 use super::placed::Placing;
 use super::twitch::line::{self, Line};
+use super::youtube::elements::{Broken, Elements};
 use super::youtube::item;
 
 /// The start of the session, and now.
@@ -14,6 +16,10 @@ const START: WallTime = WallTime(1_795_000_000_000);
 const NOW: WallTime = WallTime(1_795_000_600_000);
 /// Messages that are remembered.
 const REMEMBERED: usize = 8;
+/// The largest element of an array.
+const ELEMENT: usize = 256;
+
+type Object = serde_json::Map<String, serde_json::Value>;
 
 /// Lines of Twitch's IRC.
 pub fn irc_lines(data: &[u8]) {
@@ -40,6 +46,45 @@ pub fn youtube_items(data: &[u8]) {
             place(&mut placing, heard, data.len());
         }
     }
+}
+
+/// An array of YouTube's messages that arrives in pieces; the first byte says how large they are.
+pub fn youtube_elements(data: &[u8]) {
+    let Some((piece, data)) = data.split_first() else { return };
+    let (whole, complete) = elements(data, data.len().max(1));
+    let (pieces, still_complete) = elements(data, usize::from(*piece) + 1);
+    assert_eq!((&pieces, &still_complete), (&whole, &complete), "pieces matter");
+    for element in &whole {
+        assert!(element.len() <= ELEMENT, "an element over the limit");
+        assert!(matches!(element.as_slice(), [b'{', .., b'}' | b']']), "no element");
+    }
+    // Of what is an array of objects, all of them come out as they are.
+    let Ok(values) = serde_json::from_slice::<Vec<Object>>(data) else { return };
+    if complete.is_ok() {
+        let read: Vec<_> =
+            whole.iter().map(|element| serde_json::from_slice::<Object>(element).unwrap_or_default()).collect();
+        assert_eq!(read, values, "not the elements of the array");
+    } else {
+        assert!(data.len() > ELEMENT, "an array that was not taken: {complete:?}");
+    }
+}
+
+/// The elements of what arrives in pieces of so many bytes, and whether it was taken to its end.
+fn elements(data: &[u8], piece: usize) -> (Vec<Vec<u8>>, Result<(), Broken>) {
+    let (mut elements, mut found) = (Elements::new(ELEMENT), Vec::new());
+    for piece in data.chunks(piece) {
+        let mut arrived = Bytes::copy_from_slice(piece);
+        loop {
+            let before = arrived.len();
+            match elements.next(&mut arrived) {
+                Ok(Some(element)) => found.push(element),
+                Ok(None) => break assert!(arrived.is_empty(), "something is left behind"),
+                Err(broken) => return (found, Err(broken)),
+            }
+            assert!(arrived.len() < before, "an element of nothing");
+        }
+    }
+    (found, Ok(()))
 }
 
 fn placing() -> Placing {

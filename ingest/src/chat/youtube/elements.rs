@@ -3,11 +3,11 @@
 use bytes::{Buf, Bytes};
 
 /// What arrives is not an array of objects, or one of them is too large; what is wrong.
-pub(super) type Broken = &'static str;
+pub(crate) type Broken = &'static str;
 
 /// Finds where elements begin and end; whether they are JSON is seen by who reads them.
 #[derive(Debug)]
-pub(super) struct Elements {
+pub(crate) struct Elements {
     /// The largest element, in bytes.
     most: usize,
     /// What there is of the element that has begun.
@@ -28,13 +28,13 @@ enum Place {
 }
 
 impl Elements {
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self { most, element: Vec::new(), place: Place::Before }
     }
 
     /// Takes from what has arrived up to the end of an element, and hands that one out; `None` when more has to
     /// arrive.
-    pub(super) fn next(&mut self, arrived: &mut Bytes) -> Result<Option<Vec<u8>>, Broken> {
+    pub(crate) fn next(&mut self, arrived: &mut Bytes) -> Result<Option<Vec<u8>>, Broken> {
         for (index, byte) in arrived.iter().enumerate() {
             let was = self.place;
             self.place = was.after(*byte)?;

@@ -3,7 +3,7 @@
 //! says. Neither is done more often than the day's budget allows.
 
 mod api;
-mod elements;
+pub(crate) mod elements;
 pub(crate) mod item;
 mod quota;
 mod stream;
