@@ -205,9 +205,10 @@ impl Segmenter {
         let Some(config) = &self.tracks.video else { return Ok(()) };
         let size = entry::size_in(config.codec, &keyframe.data);
         let Some((width, height)) = size.filter(|size| *size != (config.width, config.height)) else { return Ok(()) };
-        let replaces = !self.waiting || (config.width != 0 && config.height != 0);
+        // Sound may have come before: it belongs into the same file, as long as no header was written.
+        let replaces = self.output.open_file().is_some() || (config.width != 0 && config.height != 0);
         let config = VideoConfig { width, height, ..config.clone() };
-        let written = self.begin_file(replaces, closed);
+        let written = if replaces { self.begin_file(true, closed) } else { Ok(()) };
         self.tracks.video = Some(config);
         written
     }
