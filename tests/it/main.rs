@@ -12,6 +12,7 @@ mod dev_services;
 mod disk;
 mod doctor;
 mod downloads;
+mod enhanced;
 #[path = "../../ingest/tests/it/support/eventsub.rs"]
 #[allow(dead_code, clippy::unwrap_used)]
 mod eventsub;

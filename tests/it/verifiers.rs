@@ -1,5 +1,5 @@
-//! Three implementations of Standard Webhooks that are not crest's: the crate, the PyPI package, the
-//! npm package.
+//! What tests need of PyPI and npm: implementations of Standard Webhooks that are not crest's, and an ffmpeg that is
+//! newer than the system's.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -8,7 +8,7 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::harness::own_file;
+use crate::harness::{own_file, succeed};
 use crate::receiver::Received;
 
 const HOW: &str = "`make test` installs them (CREST_VERIFY_PYTHON and CREST_VERIFY_NODE_MODULES say where they are)";
@@ -58,6 +58,13 @@ pub async fn verdicts(secret: &str, requests: &[Received]) -> Result<Verdicts> {
 /// Where the npm packages are that tests talk to.
 pub fn node_modules() -> Result<PathBuf> {
     installed("CREST_VERIFY_NODE_MODULES", "node_modules")
+}
+
+/// An ffmpeg that speaks Enhanced RTMP, with several tracks too: the PyPI package `imageio-ffmpeg` holds one.
+pub async fn newer_ffmpeg() -> Result<PathBuf> {
+    let python = installed("CREST_VERIFY_PYTHON", "venv/bin/python")?.display().to_string();
+    let asked = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())";
+    Ok(PathBuf::from(succeed(&python, ["-c", asked]).await.context(HOW)?.text().trim()))
 }
 
 fn installed(variable: &str, usual: &str) -> Result<PathBuf> {
