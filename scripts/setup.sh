@@ -56,7 +56,7 @@ else
     for name in cc pkg-config mold ffmpeg ffprobe curl; do have "$name" || missing+=("$name"); done
     if have pkg-config; then
         pkg-config --exists gstreamer-1.0 gstreamer-app-1.0 || missing+=("GStreamer 1.22 with its development files")
-        pkg-config --exists libavcodec libswscale || missing+=("FFmpeg's libavcodec and libswscale with their development files")
+        pkg-config --exists libavcodec libswscale libavutil || missing+=("FFmpeg's libavcodec and libswscale with their development files")
         pkg-config --exists openssl zlib || missing+=("OpenSSL and zlib with their development files")
     fi
     if [[ $what == all ]]; then

@@ -19,7 +19,8 @@ pub struct BusConfig {
     /// How often what was appended is brought to the disk: what a loss of power may take. (A crash of
     /// the process takes nothing.)
     pub sync: Span,
-    /// After so long without anything new, what is held in memory beside the journal is written out and let go.
+    /// After so long without anything new, what is held in memory beside the journal is written out and let go, where
+    /// it is half a megabyte of a topic.
     pub quiet: Span,
     /// Records a durable topic keeps beside those that a group still has to acknowledge.
     pub retention_records: u64,

@@ -113,12 +113,10 @@ impl Files {
         self.write(|opened| opened.db.persist(mode).map_err(storage))
     }
 
-    /// Writes what is held in memory out as tables, in the background: it is in the journal already, and read from
-    /// there after a crash.
-    pub(crate) fn write_out(&self) -> Result<()> {
-        self.write(|opened| {
-            opened.keyspaces.values().try_for_each(|keyspace| keyspace.rotate_memtable().map(drop).map_err(storage))
-        })
+    /// Writes what is held of a keyspace in memory out as a table, in the background: it is in the journal already,
+    /// and read from there after a crash.
+    pub(crate) fn write_out(&self, keyspace: &str) -> Result<()> {
+        self.write(|opened| opened.keyspace(keyspace)?.rotate_memtable().map(drop).map_err(storage))
     }
 
     /// Closes the files and opens them again; `settle` puts them in order before anybody else has them.

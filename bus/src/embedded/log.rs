@@ -14,6 +14,9 @@ use super::{Offset, blocking, frame};
 
 /// Bytes that one read hands out, unless its first record alone is larger.
 const READ_BYTES: usize = 8 << 20;
+/// The least that is written out as a table when nothing comes: tables of rising offsets are never merged, and each
+/// takes a little memory for as long as its records are kept.
+const TABLE_BYTES: u64 = 512 << 10;
 
 pub(crate) struct Log {
     pub(crate) topic: Topic,
@@ -26,6 +29,8 @@ pub(crate) struct Log {
     /// The first offset that has not been trimmed.
     first: AtomicU64,
     dirty: Arc<AtomicBool>,
+    /// Bytes appended since [`Self::write_out`] had enough of them.
+    held: AtomicU64,
 }
 
 /// A stored record, not yet decoded.
@@ -61,6 +66,7 @@ impl Log {
             end: watch::Sender::new(next),
             first: AtomicU64::new(first),
             dirty,
+            held: AtomicU64::new(0),
         })
     }
 
@@ -95,6 +101,7 @@ impl Log {
         blocking("append to the bus", move || {
             let _guard = guard;
             let mut next = log.end();
+            let bytes: usize = frames.iter().map(|frame| frame.len()).sum();
             if frames.is_empty() {
                 return Ok(());
             }
@@ -108,6 +115,7 @@ impl Log {
                 }
                 batch.commit().map_err(storage)?;
                 log.dirty.store(true, Ordering::Relaxed);
+                log.held.fetch_add(bytes as u64, Ordering::Relaxed);
                 log.end.send_replace(next);
                 Ok(())
             })
@@ -148,6 +156,15 @@ impl Log {
             batch.remove(records, guard.key().map_err(storage)?);
         }
         batch.commit().map_err(storage)
+    }
+
+    /// Writes out what is held in memory, where it is worth a table; whether it was. Blocks no longer than a write.
+    pub(crate) fn write_out(&self) -> Result<bool> {
+        if self.held.load(Ordering::Relaxed) < TABLE_BYTES {
+            return Ok(false);
+        }
+        self.held.store(0, Ordering::Relaxed);
+        self.files.write_out(&self.keyspace).map(|()| true)
     }
 
     /// Removes the oldest records before `limit`, at most `max` of them. Blocks.

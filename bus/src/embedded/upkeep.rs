@@ -10,7 +10,7 @@ use tracing::{error, info};
 
 use crest_core::Result;
 
-use super::{EmbeddedBus, blocking};
+use super::{EmbeddedBus, blocking, groups};
 
 /// Records of one topic that are removed at a time: short enough to hold up no append.
 const TRIM_AT_ONCE: u64 = 4096;
@@ -26,8 +26,7 @@ pub(crate) fn start(runtime: &Handle, bus: &Arc<EmbeddedBus>) {
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trouble = None;
-        // Since when there was nothing new; `None` once that is written out.
-        let mut quiet = Some(Instant::now());
+        let mut quiet = Quiet { appended: 0, since: None };
         loop {
             ticks.tick().await;
             let Some(bus) = weak.upgrade() else { return };
@@ -37,7 +36,7 @@ pub(crate) fn start(runtime: &Handle, bus: &Arc<EmbeddedBus>) {
             }
             // Held there alone, so that whoever drops the bus meanwhile need not wait for this task.
             match blocking("keep the bus up", move || round(&bus, quiet)).await {
-                Ok(since) => quiet = since,
+                Ok(next) => quiet = next,
                 Err(e) => error!(error = %e, "upkeep of the bus failed"),
             }
         }
@@ -64,8 +63,17 @@ async fn again(bus: Arc<EmbeddedBus>, before: Option<String>) -> Option<String> 
     trouble
 }
 
-/// `quiet` is since when there was nothing new and not everything is written out; so is what it returns.
-fn round(bus: &EmbeddedBus, quiet: Option<Instant>) -> Result<Option<Instant>> {
+/// Whether anything is appended.
+#[derive(Clone, Copy)]
+struct Quiet {
+    /// Records of all topics so far.
+    appended: u64,
+    /// Since when there were no more; `None` once they are written out, or that was tried: where it failed, it would
+    /// fail again.
+    since: Option<Instant>,
+}
+
+fn round(bus: &EmbeddedBus, quiet: Quiet) -> Result<Quiet> {
     for (topic, log) in &bus.logs {
         // What a group still needs stays, however old; the rest stays up to the bound.
         let bound = log.end().saturating_sub(bus.config.retention_records);
@@ -74,11 +82,26 @@ fn round(bus: &EmbeddedBus, quiet: Option<Instant>) -> Result<Option<Instant>> {
     }
     // Cleared first: what is written meanwhile is for the next round. Without anything new it is still
     // asked, so that background work that failed is noticed.
-    let new = bus.dirty.swap(false, Ordering::Relaxed);
-    bus.files.persist(if new { PersistMode::SyncData } else { PersistMode::Buffer })?;
-    match quiet {
-        _ if new => Ok(Some(Instant::now())),
-        Some(since) if since.elapsed() >= bus.config.quiet.0 => bus.files.write_out().map(|()| None),
-        _ => Ok(quiet),
+    let mode = if bus.dirty.swap(false, Ordering::Relaxed) { PersistMode::SyncData } else { PersistMode::Buffer };
+    bus.files.persist(mode)?;
+    let appended = bus.logs.values().map(|log| log.end()).fold(0, u64::wrapping_add);
+    if appended != quiet.appended {
+        return Ok(Quiet { appended, since: Some(Instant::now()) });
     }
+    if quiet.since.is_some_and(|since| since.elapsed() >= bus.config.quiet.0) {
+        if let Err(e) = write_out(bus) {
+            error!(error = %e, "what the bus holds in memory cannot be written out");
+        }
+        return Ok(Quiet { since: None, ..quiet });
+    }
+    Ok(quiet)
+}
+
+fn write_out(bus: &EmbeddedBus) -> Result<()> {
+    let mut some = false;
+    for log in bus.logs.values() {
+        some |= log.write_out()?;
+    }
+    // Who reads acknowledges, each time anew.
+    if some { bus.files.write_out(groups::KEYSPACE) } else { Ok(()) }
 }

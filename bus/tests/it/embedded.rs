@@ -69,21 +69,38 @@ fn tables(folder: &Path) -> usize {
 
 #[tokio::test]
 async fn what_is_held_in_memory_is_written_out_when_nothing_comes() {
+    const QUIET: Duration = Duration::from_millis(200);
     let home = Folder::empty().await;
-    let config = BusConfig { quiet: Span(Duration::from_millis(300)), ..BusConfig::default() };
-    let bus = crest_bus::open(&home.path, config).unwrap();
+    let config = || BusConfig { quiet: Span(QUIET), ..BusConfig::default() };
+    let bus = crest_bus::open(&home.path, config()).unwrap();
     let before = tables(&home.path);
-    bus.append(Topic::Signals, (0..20).map(|n| record(Topic::Signals, "str_a", n)).collect()).await.unwrap();
-    let written = async {
-        while tables(&home.path) <= before {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let append = async |bus: &EmbeddedBus, size: usize| {
+        let record = || Record::new(Topic::Signals, StreamId::from_raw("str_a"), vec![7; size]);
+        bus.append(Topic::Signals, (0..4).map(|_| record()).collect()).await.unwrap();
     };
-    tokio::time::timeout(Duration::from_secs(30), written).await.expect("far less than a table's worth is written out");
-    bus.append(Topic::Signals, vec![record(Topic::Signals, "str_a", 20)]).await.unwrap();
+    let written = async |count: usize| {
+        let there = async {
+            while tables(&home.path) < before + count {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), there).await.expect("it is written out, far below its bound");
+        assert_eq!(tables(&home.path), before + count);
+    };
+    append(&bus, 300 << 10).await;
+    written(1).await;
+    // A little is no table each time: they would pile up.
+    for _ in 0..3 {
+        append(&bus, 10).await;
+        tokio::time::sleep(QUIET * 3).await;
+    }
+    append(&bus, 300 << 10).await;
+    written(2).await;
+    drop(bus);
+    let bus = crest_bus::open(&home.path, config()).unwrap();
     let mut subscription = subscribe(&*bus, Topic::Signals, "fuse", Start::Acknowledged).await;
-    let taken = take(&mut subscription, 21).await;
-    assert!(taken.iter().map(number).eq(0..=20), "from the table and from memory, in order");
+    let sizes: Vec<usize> = take(&mut subscription, 20).await.iter().map(|r| r.record.payload.len()).collect();
+    assert_eq!(sizes, [[300 << 10; 4].to_vec(), [10; 12].to_vec(), [300 << 10; 4].to_vec()].concat());
 }
 
 #[tokio::test]

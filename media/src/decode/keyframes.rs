@@ -68,3 +68,36 @@ impl KeyframeDecoder {
         self.decoders.retain(|kept| kept.used.elapsed() < unused);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::FileReader;
+    use crest_core::codec::MediaEvent;
+
+    #[test]
+    fn decoders_that_are_not_used_are_let_go_and_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("in.mp4");
+        let source = ["-v", "error", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=10:d=1", "-c:v", "libx264"];
+        assert!(std::process::Command::new("ffmpeg").args(source).arg(&file).status().unwrap().success());
+        let mut reader = FileReader::open(file.to_str().unwrap()).unwrap();
+        let (mut config, mut keyframe) = (None, None);
+        while let Some(event) = reader.next_event().unwrap() {
+            match event {
+                MediaEvent::VideoConfig(of) => config = Some(Arc::new(of)),
+                MediaEvent::Video(packet) if packet.keyframe => keyframe = keyframe.or(Some(packet)),
+                _ => {}
+            }
+        }
+        let (config, keyframe) = (config.unwrap(), keyframe.unwrap());
+        let mut decoder = KeyframeDecoder::new().unwrap();
+        let picture = decoder.decode(&config, &keyframe).unwrap();
+        decoder.let_go(Duration::from_secs(3600));
+        assert_eq!(decoder.decoders.len(), 1);
+        decoder.let_go(Duration::ZERO);
+        assert_eq!(decoder.decoders.len(), 0);
+        assert_eq!(decoder.decode(&config, &keyframe).unwrap(), picture);
+    }
+}

@@ -4,13 +4,14 @@
  */
 #include <libavcodec/avcodec.h>
 #include <libavutil/frame.h>
-#include <libavutil/imgutils.h>
 #include <libavutil/log.h>
 #include <libswscale/swscale.h>
 #include <stdint.h>
 #include <string.h>
 
 #define RGB_BYTES 3
+/* libavcodec counts lines up to where it aligns them; the exact bound is held before it is asked. */
+#define PIXELS_BESIDE (1 << 20)
 /* libswscale may write whole vectors: rows begin aligned, and there is room behind the last. */
 #define ALIGNMENT 64
 
@@ -51,6 +52,10 @@ int crest_keyframes_open(const char *codec, const uint8_t *record, int length, i
     int result = AVERROR(ENOMEM);
 
     *out = NULL;
+    /* Compiled against the headers of another release than it is linked with, nothing would be where it is read. */
+    if (avcodec_version() >> 16 != LIBAVCODEC_VERSION_MAJOR || avutil_version() >> 16 != LIBAVUTIL_VERSION_MAJOR ||
+        swscale_version() >> 16 != LIBSWSCALE_VERSION_MAJOR)
+        return AVERROR_EXTERNAL;
     /* What is wrong is known from return values; libavcodec would write it to standard error. */
     av_log_set_level(AV_LOG_QUIET);
     if (!found)
@@ -71,7 +76,7 @@ int crest_keyframes_open(const char *codec, const uint8_t *record, int length, i
         goto failed;
     memcpy(k->decoder->extradata, record, length);
     k->decoder->extradata_size = length;
-    k->decoder->max_pixels = max_pixels;
+    k->decoder->max_pixels = max_pixels > INT64_MAX - PIXELS_BESIDE ? INT64_MAX : max_pixels + PIXELS_BESIDE;
     /* The pool has threads enough, and a decoder with threads holds a picture for each. */
     k->decoder->thread_count = 1;
     /* It smooths the edges of blocks that are a few pixels wide, of which nothing is left in the small picture; no
@@ -106,14 +111,41 @@ static int fill(struct crest_keyframes *k, const uint8_t *data, int length)
     return 0;
 }
 
-/* The coefficients of a picture's YUV; where it does not say, those that its height suggests (as GStreamer has it). */
+/*
+ * The coefficients of a picture's YUV; where it does not say, or names those that libswscale does not have, what its
+ * height suggests (as GStreamer has it).
+ */
 static const int *coefficients(const AVFrame *frame)
 {
-    int space = frame->colorspace;
+    switch (frame->colorspace) {
+    case AVCOL_SPC_BT709:
+    case AVCOL_SPC_FCC:
+    case AVCOL_SPC_BT470BG:
+    case AVCOL_SPC_SMPTE170M:
+    case AVCOL_SPC_SMPTE240M:
+    case AVCOL_SPC_BT2020_NCL:
+    case AVCOL_SPC_BT2020_CL:
+        return sws_getCoefficients(frame->colorspace);
+    default:
+        return sws_getCoefficients(frame->height > 576 ? AVCOL_SPC_BT709 : AVCOL_SPC_SMPTE170M);
+    }
+}
 
-    if (space == AVCOL_SPC_UNSPECIFIED || space == AVCOL_SPC_RESERVED)
-        space = frame->height > 576 ? AVCOL_SPC_BT709 : AVCOL_SPC_SMPTE170M;
-    return sws_getCoefficients(space);
+/* The older names that say the range too: libswscale renames them, and would make a new scaler for each picture. */
+static enum AVPixelFormat without_range(enum AVPixelFormat format)
+{
+    switch (format) {
+    case AV_PIX_FMT_YUVJ420P:
+        return AV_PIX_FMT_YUV420P;
+    case AV_PIX_FMT_YUVJ422P:
+        return AV_PIX_FMT_YUV422P;
+    case AV_PIX_FMT_YUVJ444P:
+        return AV_PIX_FMT_YUV444P;
+    case AV_PIX_FMT_YUVJ440P:
+        return AV_PIX_FMT_YUV440P;
+    default:
+        return format;
+    }
 }
 
 static int scale(struct crest_keyframes *k)
@@ -122,14 +154,15 @@ static int scale(struct crest_keyframes *k)
     const int *yuv = coefficients(frame);
     uint8_t *planes[4] = { k->rgb };
     int strides[4] = { k->stride };
+    enum AVPixelFormat format = without_range(frame->format);
+    int full = frame->color_range == AVCOL_RANGE_JPEG || (int)format != frame->format;
 
-    k->scaler = sws_getCachedContext(k->scaler, frame->width, frame->height, frame->format, k->side, k->side,
+    k->scaler = sws_getCachedContext(k->scaler, frame->width, frame->height, format, k->side, k->side,
                                      AV_PIX_FMT_RGB24, SWS_BILINEAR, NULL, NULL, NULL);
     if (!k->scaler)
         return AVERROR(EINVAL);
     /* Formats that are RGB already refuse it, and need none. */
-    sws_setColorspaceDetails(k->scaler, yuv, frame->color_range == AVCOL_RANGE_JPEG,
-                             sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, 1 << 16, 1 << 16);
+    sws_setColorspaceDetails(k->scaler, yuv, full, sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, 1 << 16, 1 << 16);
     return sws_scale(k->scaler, (const uint8_t *const *)frame->data, frame->linesize, 0, frame->height, planes,
                      strides) == k->side ? 0 : AVERROR(EINVAL);
 }

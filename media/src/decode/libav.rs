@@ -12,6 +12,9 @@ use crest_core::{Error, Result};
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::NonNull;
 
+/// `AVERROR_INVALIDDATA`.
+const INVALID_DATA: c_int = -c_int::from_le_bytes(*b"INDA");
+
 /// The C side's state. It belongs to one thread at a time.
 #[repr(C)]
 struct Raw {
@@ -60,14 +63,17 @@ impl Libav {
 
     /// The picture of one keyframe as packed RGB, [`PICTURE_SIDE`] square.
     pub(crate) fn picture(&mut self, keyframe: &Bytes) -> Result<Picture> {
-        let damaged = "the keyframe cannot be decoded; the feed is damaged here";
-        let length = c_int::try_from(keyframe.len()).map_err(|_| Error::outside(damaged))?;
+        let too_large = |_| Error::outside("the keyframe is too large to be decoded");
+        let length = c_int::try_from(keyframe.len()).map_err(too_large)?;
         let side = usize::from(PICTURE_SIDE);
         let mut rgb = vec![0; side * side * 3];
         // SAFETY: `length` bytes of the keyframe are there, and `rgb` has the room that `side` asks for.
         let result = unsafe { crest_keyframes_decode(self.raw.as_ptr(), keyframe.as_ptr(), length, rgb.as_mut_ptr()) };
-        if result < 0 {
-            return Err(failed(damaged, result));
+        match result {
+            0.. => {}
+            INVALID_DATA => return Err(failed("the keyframe cannot be decoded; the feed is damaged here", result)),
+            // Memory, or what libavcodec does not support.
+            _ => return Err(failed("the keyframe cannot be decoded", result)),
         }
         Ok(Picture { width: PICTURE_SIDE, height: PICTURE_SIDE, rgb: Bytes::from(rgb) })
     }
