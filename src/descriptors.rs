@@ -5,14 +5,16 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 
-/// What an RTMP connection takes: the peer's socket and both ends of the pair behind the guard.
-const PER_PUBLISHER: u64 = 3;
 /// The rest: segments of all feeds, bus, database, deliveries.
 const REST: u64 = 512;
 
 /// Open files that all configured connections may take together.
 pub fn needed(config: &Config) -> u64 {
-    PER_PUBLISHER * config.rtmp.max_connections as u64 + config.http.max_connections as u64 + REST
+    // SRT's connections share a socket; each is waited for through one descriptor.
+    [config.rtmp.max_connections, config.srt.max_connections, config.http.max_connections]
+        .into_iter()
+        .map(|connections| connections as u64)
+        .fold(REST, u64::saturating_add)
 }
 
 /// Raises the limit as far as this process may, and says so where that is not enough.

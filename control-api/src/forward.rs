@@ -2,6 +2,7 @@
 
 use crest_core::stream::{ForwardState, ForwardTarget, SourceKind, Stream, StreamState};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use url::Url;
 use utoipa::ToSchema;
 
@@ -78,7 +79,12 @@ pub(crate) fn targets(
     if targets.len() > most {
         return Err(Problem::new(Code::InvalidRequest, format!("forward: at most {most} servers for one stream.")));
     }
-    targets.into_iter().map(target).collect()
+    let targets: Vec<ForwardTarget> = targets.into_iter().map(target).collect::<Result<_, _>>()?;
+    let different: HashSet<&ForwardTarget> = targets.iter().collect();
+    if different.len() < targets.len() {
+        return Err(Problem::new(Code::InvalidRequest, "forward: the same server and stream key twice."));
+    }
+    Ok(targets)
 }
 
 fn target(new: NewTarget) -> Result<ForwardTarget, Problem> {

@@ -19,7 +19,7 @@ fn judge(hard: Option<u64>, needed: u64) -> Finding {
     Finding::wrong(
         CHECK,
         format!(
-            "a process may have {hard} files open, and rtmp.max_connections and http.max_connections may need {needed}"
+            "a process may have {hard} files open, and rtmp.max_connections, srt.max_connections and http.max_connections may need {needed}"
         ),
         format!(
             "{}    # in a systemd unit: LimitNOFILE={enough}",

@@ -240,6 +240,8 @@ async fn a_stream_is_relayed_to_rtmp_servers_and_their_keys_are_not_shown() {
         assert!(detail.starts_with("forward.url: ") && !detail.contains("key at"), "{detail}");
     }
     create("rtmp", json!([one, one, one, one, one])).await.refused(422, "invalid_request");
+    let detail = create("rtmp", json!([one, one])).await.refused(422, "invalid_request");
+    assert!(detail.contains("twice"), "{detail}");
     for kind in ["url", "srt", "whip"] {
         let detail = create(kind, one.clone()).await.refused(422, "invalid_request");
         assert!(detail.contains("over RTMP"), "{detail}");

@@ -9,6 +9,10 @@ use super::helix::{AT_ONCE, Helix, Kind, Refusal, Subscribed};
 
 /// Subscriptions that one connection may have.
 const MOST: usize = 300;
+/// For so long after a session Twitch may still count its subscriptions.
+const LINGERING: Duration = Duration::from_secs(60);
+/// Until room is asked for again meanwhile.
+const LINGERING_PAUSE: Duration = Duration::from_secs(15);
 
 /// What is known, and what the session has. It holds no more channels than are waited for.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub(super) struct Book {
     most: u64,
     /// Until then no more subscriptions are asked for.
     full: Option<Instant>,
+    /// Until then those of the last session may still be counted.
+    lingering: Option<Instant>,
     refused: Duration,
 }
 
@@ -31,6 +37,8 @@ pub(super) struct Book {
 struct Channel {
     /// Twitch's id of it.
     user: Option<String>,
+    /// It was refused by this id: the name may be somebody else's by now.
+    stale: bool,
     subscriptions: HashMap<Kind, String>,
     /// Until then it is not asked for again.
     refused: Option<Instant>,
@@ -111,7 +119,7 @@ impl Task {
 impl Book {
     pub(super) fn new(refused: Duration) -> Self {
         let (channels, over, look) = (BTreeMap::new(), VecDeque::new(), BTreeSet::new());
-        Self { channels, over, halves: Vec::new(), look, cost: 0, most: u64::MAX, full: None, refused }
+        Self { channels, over, halves: Vec::new(), look, cost: 0, most: u64::MAX, full: None, lingering: None, refused }
     }
 
     /// Whether the session has a subscription: Twitch closes one on which nothing is subscribed to.
@@ -121,9 +129,9 @@ impl Book {
 
     /// The session is over, and its subscriptions with it. Names that were looked up and refusals stay; the room for
     /// subscriptions is what it was before them.
-    pub(super) fn session_over(&mut self) {
+    pub(super) fn session_over(&mut self, now: Instant) {
         if self.is_subscribed() || !self.over.is_empty() {
-            self.full = None;
+            (self.full, self.lingering) = (None, Some(now + LINGERING));
         }
         self.channels.values_mut().for_each(|channel| channel.subscriptions.clear());
         self.over.clear();
@@ -172,7 +180,8 @@ impl Book {
             }
         }
         let may = |channel: &Channel| channel.refused.is_none_or(|until| now >= until);
-        let nameless = self.channels.iter().filter(|(_, channel)| channel.user.is_none() && may(channel));
+        let nameless =
+            self.channels.iter().filter(|(_, channel)| (channel.user.is_none() || channel.stale) && may(channel));
         let nameless: Vec<_> = nameless.map(|(name, _)| name.clone()).take(AT_ONCE).collect();
         if !nameless.is_empty() {
             return Some(Task::Users(nameless));
@@ -221,7 +230,7 @@ impl Book {
                     }
                     if let Some(channel) = self.channels.get_mut(&name) {
                         channel.refused = user.is_none().then(|| now + self.refused);
-                        channel.user = user;
+                        (channel.user, channel.stale) = (user, false);
                     }
                 }
             }
@@ -253,7 +262,7 @@ impl Book {
             Done::Subscribed(name, _, Err(Refusal::Wrong(reason))) => {
                 tracing::warn!(channel = name, reason, "Twitch does not tell of a channel; it is asked about instead");
                 if let Some(channel) = self.channels.get_mut(&name) {
-                    channel.refused = Some(now + self.refused);
+                    (channel.refused, channel.stale) = (Some(now + self.refused), true);
                 }
             }
             Done::Users(asked, Err(Refusal::Wrong(reason))) => match halves(asked) {
@@ -274,7 +283,9 @@ impl Book {
             Done::Users(_, Err(refusal)) | Done::Look(_, Err(refusal)) | Done::Subscribed(_, _, Err(refusal)) => {
                 tracing::warn!(?refusal, "Twitch allows no more for now; channels are asked about instead");
                 metrics::counter!("crest_twitch_refusals_total").increment(1);
-                self.full = Some(now + self.refused);
+                let lingers = self.lingering.is_some_and(|until| now < until);
+                let pause = if lingers { self.refused.min(LINGERING_PAUSE) } else { self.refused };
+                self.full = Some(now + pause);
                 let unknown = self.channels.values_mut().filter(|channel| channel.user.is_none());
                 unknown.for_each(|channel| channel.refused = Some(now + self.refused));
             }

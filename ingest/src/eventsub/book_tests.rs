@@ -156,7 +156,7 @@ fn names_and_refusals_outlast_a_session_and_subscriptions_do_not() {
     book.learn(Done::Subscribed("a".to_owned(), Kind::Offline, Err(Refusal::Full("429".to_owned()))), now).unwrap();
     assert!(book.is_subscribed() && book.again(now) == Some(now + REFUSED));
     // Those of the session that is over make room.
-    book.session_over();
+    book.session_over(Instant::now());
     assert!(!book.is_subscribed());
     let mut cost = 0;
     let tasks = asked(&mut book, &wanted(&["a", "b"]), &mut cost, 10, now);
@@ -168,11 +168,41 @@ fn names_and_refusals_outlast_a_session_and_subscriptions_do_not() {
     let found = HashMap::from([("a".to_owned(), "7".to_owned())]);
     book.learn(Done::Users(vec!["a".to_owned()], Ok(found)), now).unwrap();
     book.learn(Done::Subscribed("a".to_owned(), Kind::Online, Err(Refusal::Full("429".to_owned()))), now).unwrap();
-    book.session_over();
+    book.session_over(Instant::now());
     book.look_at_all();
     assert_eq!(book.next(&wanted(&["a"]), now), Some(Task::Look(vec!["a".to_owned()])));
     assert_eq!((book.next(&wanted(&["a"]), now), book.again(now)), (None, Some(now + REFUSED)));
     assert!(book.next(&wanted(&["a"]), now + REFUSED).is_some_and(|task| task.needs_session()));
     assert_eq!(book.next(&wanted(&[]), now), None);
     assert!(matches!(book.next(&wanted(&["a"]), now), Some(Task::Users(_))));
+}
+
+#[test]
+fn what_the_last_session_had_is_still_counted_for_a_while() {
+    let (mut book, mut cost, now) = (Book::new(REFUSED), 0, Instant::now());
+    asked(&mut book, &wanted(&["a"]), &mut cost, 10, now);
+    book.session_over(now);
+    let full = |book: &mut Book, now: Instant| {
+        let refused = Err(Refusal::Full("429".to_owned()));
+        book.learn(Done::Subscribed("a".to_owned(), Kind::Online, refused), now).unwrap();
+        book.again(now)
+    };
+    assert_eq!(full(&mut book, now), Some(now + LINGERING_PAUSE));
+    let later = now + LINGERING;
+    assert_eq!(full(&mut book, later), Some(later + REFUSED));
+}
+
+#[test]
+fn a_name_whose_id_was_refused_is_looked_up_anew() {
+    let (mut book, all, now) = (Book::new(REFUSED), wanted(&["a"]), Instant::now());
+    let is = |id: &str| Ok(HashMap::from([("a".to_owned(), id.to_owned())]));
+    assert!(matches!(book.next(&all, now), Some(Task::Users(_))));
+    book.learn(Done::Users(vec!["a".to_owned()], is("7")), now).unwrap();
+    let wrong = Err(Refusal::Wrong("404".to_owned()));
+    book.learn(Done::Subscribed("a".to_owned(), Kind::Online, wrong), now).unwrap();
+    assert_eq!(book.next(&all, now), Some(Task::Look(vec!["a".to_owned()])), "it is asked about meanwhile");
+    let later = now + REFUSED;
+    assert_eq!(book.next(&all, later), Some(Task::Users(vec!["a".to_owned()])));
+    book.learn(Done::Users(vec!["a".to_owned()], is("8")), later).unwrap();
+    assert!(matches!(book.next(&all, later), Some(Task::Subscribe { user, .. }) if user == "8"));
 }

@@ -20,7 +20,7 @@ use crate::dial::{Socket, connect};
 use crate::pause::Pause;
 use crate::states::now;
 
-/// A connection that held for so long was a good one: pauses begin anew after it.
+/// After so long without a failure pauses begin anew.
 const GOOD: Duration = Duration::from_secs(30);
 /// What is granted beyond the silence that the server announces.
 const GRACE: Duration = Duration::from_secs(3);
@@ -68,17 +68,15 @@ impl Keeper {
         let (mut book, mut pause) = (Book::new(config.refused.0), Pause::up_to(config.longest_pause.0));
         let mut looks = tokio::time::interval(config.look_again.0);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failed = None::<Instant>;
         loop {
             let mut held = self.ask(&mut book, &mut looks).await;
-            if held.is_ok() {
-                let began = Instant::now();
+            let asked = held.is_ok();
+            if asked {
                 held = self.hold(&mut book, &mut looks).await;
-                book.session_over();
+                book.session_over(Instant::now());
                 self.all.watched(None, false);
                 metrics::gauge!("crest_twitch_connected").set(0.0);
-                if began.elapsed() >= GOOD {
-                    pause.reset();
-                }
             }
             let Err(lost) = held else { continue };
             // Nobody told what happened meanwhile, and what was being asked is not answered any more.
@@ -92,17 +90,22 @@ impl Keeper {
                     ("token", config.refused.0)
                 }
                 Lost::Passing(reason) => {
+                    if failed.is_some_and(|failed| failed.elapsed() >= GOOD) {
+                        pause.reset();
+                    }
                     let wait = pause.next();
-                    tracing::warn!(
-                        reason,
-                        again_in_ms = wait.as_millis() as u64,
-                        "the connection to Twitch's EventSub is lost"
-                    );
-                    ("connection", wait)
+                    let again_in_ms = wait.as_millis() as u64;
+                    if asked {
+                        tracing::warn!(reason, again_in_ms, "the connection to Twitch's EventSub is lost");
+                    } else {
+                        tracing::warn!(reason, again_in_ms, "Twitch's API cannot be asked about channels");
+                    }
+                    (if asked { "connection" } else { "api" }, wait)
                 }
             };
             metrics::counter!("crest_twitch_reconnects_total", "cause" => cause).increment(1);
             tokio::time::sleep(wait).await;
+            failed = Some(Instant::now());
         }
     }
 

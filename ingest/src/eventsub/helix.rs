@@ -130,7 +130,12 @@ impl Helix {
             "condition": { "broadcaster_user_id": user },
             "transport": { "method": "websocket", "session_id": session },
         });
-        let made: Subscriptions = self.ask(Method::POST, "eventsub/subscriptions", &[], Some(body)).await?;
+        let made = self.ask(Method::POST, "eventsub/subscriptions", &[], Some(body)).await;
+        let made: Subscriptions = made.map_err(|refusal| match refusal {
+            // Not the channel: the session is gone at Twitch's side, and that is not known here yet.
+            Refusal::Wrong(said) if said.contains("session") => Refusal::Passing(said),
+            other => other,
+        })?;
         let id = made.data.into_iter().next().map(|one| one.id);
         let id = id.ok_or_else(|| Refusal::Passing("Twitch's answer has no subscription in it".to_owned()))?;
         Ok(Subscribed { id, cost: made.total_cost, most: made.max_total_cost.unwrap_or(u64::MAX) })

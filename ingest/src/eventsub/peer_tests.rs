@@ -186,14 +186,14 @@ async fn a_channel_that_was_heard_of_is_not_tried_though_twitch_does_not_tell_of
 #[tokio::test]
 async fn a_connection_is_held_only_while_something_can_be_subscribed() {
     let stage = stage_with(&["a", "b"], 10, Duration::from_millis(50), NEVER).await;
-    stage.server.set_unused(Duration::from_millis(500));
+    stage.server.set_unused(Duration::from_secs(3));
     stage.server.forbid("a");
     let mut a = stage.watch("a");
     stage.server.until("it is refused, and leaves", |server| server.connections() == (1, 0)).await;
     // It is asked about for longer than an unused connection would be left open; one that nobody knows as well.
     let mut nobody = stage.watch("nobody");
     let looks = stage.server.requests("streams");
-    stage.server.until("further looks", |server| server.requests("streams") >= looks + 20).await;
+    stage.server.until("further looks", |server| server.requests("streams") >= looks + 80).await;
     assert_eq!((stage.server.connections(), stage.server.closed_unused()), ((1, 0), 0));
     assert!(!a.known.borrow().watched && a.known.borrow().live == Some(false));
     // Something new can be: it connects again, and asks for nothing that was refused.
@@ -252,7 +252,7 @@ async fn what_is_known_of_channels_outlasts_their_connection() {
 #[tokio::test]
 async fn room_that_there_was_not_is_asked_for_again_on_a_later_connection() {
     let stage = stage(&["a"], 0, NEVER).await;
-    stage.server.set_unused(Duration::from_millis(500));
+    stage.server.set_unused(Duration::from_secs(3));
     let mut a = stage.watch("a");
     stage.server.until("two tries", |server| server.requests("subscribe") >= 2).await;
     stage.server.set_room(1);

@@ -17,6 +17,11 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How often what the library keeps after the end of a connection is looked at.
 const LATE_LOOK: Duration = Duration::from_millis(10);
 
+/// What the library keeps is due so much later where the handshake was slow.
+const LATE_MARGIN: Duration = Duration::from_millis(300);
+/// The publisher chooses the latency too, and one that comes back is not kept out for longer.
+const LATEST: Duration = Duration::from_secs(10);
+
 /// What reads.
 pub(super) struct Reader {
     pub(super) socket: Arc<Socket>,
@@ -73,7 +78,8 @@ impl Reader {
                 // The library hands each message out when its time has come, and so it does after the connection.
                 Received::Gone(_)
                     if self.socket.has_more()
-                        && gone.get_or_insert_with(Instant::now).elapsed() <= self.socket.latency() =>
+                        && gone.get_or_insert_with(Instant::now).elapsed()
+                            <= (self.socket.latency() + LATE_MARGIN).min(LATEST) =>
                 {
                     std::thread::sleep(LATE_LOOK);
                 }

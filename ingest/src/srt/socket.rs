@@ -126,6 +126,9 @@ impl Socket {
         self.set(Setting::ReceiveWaits, &c_int::from(false).to_ne_bytes())?;
         // SAFETY: no arguments.
         let readiness = Readiness { srt: self.srt, id: unsafe { (self.srt.srt_epoll_create)() } };
+        if readiness.id < 0 {
+            return Err(self.failure("the system has no descriptor to wait for messages with"));
+        }
         // SAFETY: the library reads one number.
         let added = unsafe { (self.srt.srt_epoll_add_usock)(readiness.id, self.handle, &(READABLE | BROKEN)) };
         if added < 0 { Err(self.failure("messages cannot be waited for")) } else { Ok(readiness) }
