@@ -1,13 +1,15 @@
 // Publishes a fake camera and microphone over WHIP from Chromium, with what a browser has: fetch and
-// RTCPeerConnection. Arguments: the folder of the npm packages, the endpoint, the stream key, and the tracks ("video"
-// or "audio,video"). Says "connected" when media can flow; ends the session with a DELETE when its standard input is closed, and says what that was answered.
+// RTCPeerConnection. Arguments: the folder of the npm packages, the endpoint, the stream key, the tracks ("video" or
+// "audio,video") and, where the browser is not to offer all it has, the one codec of its pictures ("VP8"). Says
+// "connected" when media can flow; ends the session with a DELETE when its standard input is closed, and says what
+// that was answered.
 
 import { existsSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
-const [modules, endpoint, key, tracks] = process.argv.slice(2);
+const [modules, endpoint, key, tracks, codec] = process.argv.slice(2);
 // Where the system has no Chromium, the one that was fetched beside the packages.
 process.env.PLAYWRIGHT_BROWSERS_PATH ??= join(modules, "..", "browsers");
 const { chromium } = createRequire(join(modules, "package.json"))("playwright-core");
@@ -26,12 +28,16 @@ const browser = await chromium.launch({
   ],
 });
 
-async function publish({ endpoint, key, tracks }) {
+async function publish({ endpoint, key, tracks, codec }) {
   const wanted = { audio: tracks.includes("audio"), video: tracks.includes("video") && { width: 640, height: 360 } };
   const camera = await navigator.mediaDevices.getUserMedia(wanted);
   const peer = new RTCPeerConnection();
   for (const track of camera.getTracks()) {
-    peer.addTransceiver(track, { direction: "sendonly", streams: [camera] });
+    const transceiver = peer.addTransceiver(track, { direction: "sendonly", streams: [camera] });
+    if (codec && track.kind === "video") {
+      const all = RTCRtpSender.getCapabilities("video").codecs;
+      transceiver.setCodecPreferences(all.filter(({ mimeType }) => mimeType === `video/${codec}`));
+    }
   }
   await peer.setLocalDescription();
   const headers = { "Content-Type": "application/sdp", Authorization: `Bearer ${key}` };
@@ -58,7 +64,7 @@ async function end(key) {
 try {
   const page = await browser.newPage();
   await page.goto(`http://127.0.0.1:${site.address().port}/`);
-  await page.evaluate(publish, { endpoint, key, tracks });
+  await page.evaluate(publish, { endpoint, key, tracks, codec });
   console.log("connected");
   for await (const _ of process.stdin);
   console.log(await page.evaluate(end, key));
