@@ -134,6 +134,63 @@ fn what_is_unlike_before_goes_on_and_advertisements_are_left_out() -> Result<()>
 }
 
 #[test]
+fn advertisements_that_date_ranges_name_are_not_even_fetched() -> Result<()> {
+    run(async {
+        let (origin, stage, source) = (Origin::start().await?, Stage::set(&[]).await?, origin::source().await?);
+        let ad = origin.path("ad.mp4");
+        origin::encode(&ad, "160x90", 4.0).await?;
+        for (file, name) in [(source, "main"), (ad.as_path(), "ad")] {
+            let pieces = origin.path(&format!("{name}%d.ts")).display().to_string();
+            origin::cut(file, &origin.path(&format!("{name}.m3u8")), &["-hls_segment_filename", &pieces]).await?;
+        }
+        // The way Twitch says it: no tag stands at the advertisement itself, its time alone tells.
+        let range = |class: &str, more: &str| {
+            format!(
+                "#EXT-X-DATERANGE:ID=\"{class}-1\",CLASS=\"{class}\",START-DATE=\"2026-11-21T10:00:04.000Z\",{more}\n"
+            )
+        };
+        let playlist = |class: &str| {
+            let pieces = ["main0", "main1", "-ad0", "ad1", "-main2", "main3"].map(|name| {
+                let turn = if name.starts_with('-') { "#EXT-X-DISCONTINUITY\n" } else { "" };
+                format!("{turn}#EXTINF:2.0,\n{}.ts\n", name.trim_start_matches('-'))
+            });
+            let head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n#EXT-X-PLAYLIST-TYPE:VOD\n";
+            let ranges = range("twitch-session", "END-ON-NEXT=YES") + &range(class, "DURATION=4.0");
+            let begins = "#EXT-X-PROGRAM-DATE-TIME:2026-11-21T10:00:00.000Z\n";
+            [head, &ranges, begins, &pieces.concat(), "#EXT-X-ENDLIST\n"].concat()
+        };
+        // The second is the same without an advertisement: all of it counts.
+        for (class, sizes, seconds) in
+            [("twitch-stitched-ad", &["320"][..], 8), ("twitch-trigger", &["320", "160", "320"], 12)]
+        {
+            origin.write(&format!("{class}.m3u8"), &playlist(class))?;
+            let before = (asked(&origin, "ad"), stage.api.counter("crest_pull_ad_segments_total").await?);
+            let stream = stage.pull(&origin.url(&format!("{class}.m3u8"))).await?;
+            let shown = stage.until_state(&stream, "ended").await?;
+            assert_eq!(shown["session"], 1, "{class}");
+            let mut stored = Vec::new();
+            for segment in stored::segments(&stage.server.data, &stream) {
+                stored.push(crate::harness::probe(&segment, "v", "stream=width").await?);
+            }
+            stored.dedup();
+            assert_eq!(stored, sizes, "{class}");
+            let video = stage.times(&stream, "v").await?;
+            ensure!(video.len().abs_diff(30 * seconds) < 20, "{class}: {} frames of {seconds} s", video.len());
+            // Of what was not fetched nothing can be decided on.
+            let fetched = asked(&origin, "ad") - before.0;
+            let left_out = stage.api.counter("crest_pull_ad_segments_total").await? - before.1;
+            assert_eq!((fetched, left_out), if seconds == 8 { (0, 2.0) } else { (2, 0.0) }, "{class}");
+        }
+        Ok(())
+    })
+}
+
+/// How many segments of this name were asked for.
+fn asked(origin: &Origin, name: &str) -> usize {
+    origin.asked().iter().filter(|path| path.starts_with(&format!("/{name}")) && path.ends_with(".ts")).count()
+}
+
+#[test]
 fn picture_and_sound_apart_agree_on_discontinuities_although_one_has_left_one_of_the_lists() -> Result<()> {
     run(async {
         let (origin, stage, source) = (Origin::start().await?, Stage::set(&[]).await?, origin::source().await?);
