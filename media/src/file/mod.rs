@@ -5,6 +5,7 @@ mod config;
 mod merge;
 mod pipeline;
 mod track;
+mod unsaid;
 
 pub(crate) use access::is_random_access;
 pub(crate) use track::{Converter, Kind};

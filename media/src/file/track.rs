@@ -7,6 +7,7 @@ use gstreamer as gst;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
+use super::unsaid::Unsaid;
 use super::{access, config};
 use crate::bitstream::av1;
 
@@ -114,6 +115,8 @@ pub(crate) struct Converter {
     times: BinaryHeap<Reverse<MediaTime>>,
     /// How long before presentation decoding must happen.
     delay: Option<MediaTime>,
+    /// Pictures whose decoding time is known, until that of presentation is.
+    unsaid: Unsaid,
 }
 
 impl Converter {
@@ -126,6 +129,7 @@ impl Converter {
             held: VecDeque::new(),
             times: BinaryHeap::new(),
             delay: None,
+            unsaid: Unsaid::default(),
         }
     }
 
@@ -156,9 +160,12 @@ impl Converter {
         };
         let decoded = dts.or(self.last).unwrap_or(presented);
         let packet = Packet { pts: presented, dts: decoded, keyframe, data };
-        if !self.kind.reorders() || *self.has_dts.get_or_insert(dts.is_some()) {
-            let dts = if self.kind.reorders() { decoded } else { presented };
-            self.emit(config, Packet { dts, ..packet }, &mut events);
+        if !self.kind.reorders() {
+            self.emit(config, Packet { dts: presented, ..packet }, &mut events);
+        } else if *self.has_dts.get_or_insert(dts.is_some()) {
+            for (config, packet) in self.unsaid.push(config, packet, pts.is_some()) {
+                self.emit(config, packet, &mut events);
+            }
         } else {
             self.times.push(Reverse(presented));
             self.held.push_back((config, packet));
@@ -172,6 +179,9 @@ impl Converter {
     /// What was held back.
     pub(crate) fn finish(&mut self) -> Events {
         let mut events = Events::new();
+        for (config, packet) in self.unsaid.finish() {
+            self.emit(config, packet, &mut events);
+        }
         while !self.held.is_empty() {
             self.release(&mut events);
         }

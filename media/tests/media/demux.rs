@@ -158,6 +158,56 @@ fn time_goes_on_where_33_bits_wrap() {
     assert!(apart.secs_f64().abs() < 0.2, "sound and picture are {apart} apart");
 }
 
+/// Takes the times out of each third packet of an elementary stream of the transport stream, beginning with the third:
+/// the header's room for them stays, filled.
+fn without_each_third_time(data: &mut [u8], pid: u16) -> usize {
+    let (mut begun, mut cleared) = (0, 0);
+    for packet in data.chunks_exact_mut(188) {
+        let starts = packet[1] & 0x40 != 0 && u16::from_be_bytes([packet[1] & 0x1f, packet[2]]) == pid;
+        if !starts {
+            continue;
+        }
+        begun += 1;
+        let at = if packet[3] & 0x20 != 0 { 5 + usize::from(packet[4]) } else { 4 };
+        let header = &mut packet[at..];
+        assert_eq!(header[..3], [0, 0, 1], "no elementary stream begins here");
+        if begun % 3 == 0 {
+            header[7] &= 0x3f;
+            let room = usize::from(header[8]);
+            header[9..9 + room].fill(0xff);
+            cleared += 1;
+        }
+    }
+    cleared
+}
+
+#[test]
+fn what_has_no_time_of_its_own_lies_where_its_neighbours_put_it() {
+    let bench = Bench::new();
+    for (name, frames) in [("plain.ts", "-bf 0"), ("reordered.ts", "-bf 2")] {
+        let path = bench.make(&format!("{SOURCE} {H264} {frames} {AAC} {name}"));
+        let data = file(&path);
+        let (whole, _) = take_apart(Container::MpegTs, &data, 1316);
+        let mut bare = data.clone();
+        let cleared = (without_each_third_time(&mut bare, 0x100), without_each_third_time(&mut bare, 0x101));
+        assert!(cleared.0 >= 30 && cleared.1 >= 4, "{cleared:?}");
+        let (events, notes) = take_apart(Container::MpegTs, &bare, 1316);
+        assert_eq!(notes, Vec::<String>::new());
+        for (kind, ours, theirs) in
+            [("picture", video(&events), video(&whole)), ("sound", audio(&events), audio(&whole))]
+        {
+            assert_eq!(ours.len(), theirs.len(), "{name}: {kind}");
+            assert!(rising(&ours), "{name}: {kind}");
+            for (at, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+                assert!(ours.data == theirs.data && ours.keyframe == theirs.keyframe, "{name}: {kind} {at}");
+                let near = |one: MediaTime, other: MediaTime| (one - other).nanos().abs() < 1_000_000;
+                assert!(near(ours.dts, theirs.dts), "{name}: {kind} {at}: dts {} {}", ours.dts, theirs.dts);
+                assert!(near(ours.pts, theirs.pts), "{name}: {kind} {at}: pts {} {}", ours.pts, theirs.pts);
+            }
+        }
+    }
+}
+
 #[test]
 fn another_resolution_is_announced_and_tracks_that_are_not_read_are_noted() {
     let bench = Bench::new();
