@@ -4,6 +4,7 @@
 mod codecs;
 mod door;
 mod feeds;
+mod hours;
 mod limits;
 mod logs;
 mod room;
