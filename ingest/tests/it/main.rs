@@ -7,6 +7,7 @@ mod feeds;
 mod hours;
 mod limits;
 mod logs;
+mod pauses;
 mod room;
 mod support;
 mod twitch;
