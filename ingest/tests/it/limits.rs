@@ -1,12 +1,14 @@
 //! What feeds may take, and what becomes of those that take more.
 
 use crate::support::rtmp::{AUDIO, Client, VIDEO};
-use crate::support::{Rig, Settings, created, outcome, publisher};
+use crate::support::{Rig, Settings, created, outcome, publisher, stream};
 use crest_core::OrganizationId;
-use crest_core::stream::{Stream, StreamState};
+use crest_core::stream::{SourceKind, Stream, StreamState};
 use crest_core::units::Span;
 use crest_ingest::LimitsConfig;
+use std::process::Stdio;
 use std::time::Duration;
+use tokio::process::Command;
 
 /// Pixels per second of the publisher's picture as it is coded: 192 rows, of which twelve are cropped.
 const PIXELS: u64 = 320 * 192 * 30;
@@ -104,6 +106,40 @@ async fn a_picture_that_is_too_large_is_refused_before_anything_is_kept_or_decod
     assert!(explained(&rig, "str_a", "limits.max_width"));
     assert_eq!(rig.store.state("str_a"), StreamState::Created);
     assert!(rig.store.all_fragments().is_empty() && rig.bus.video().is_empty() && rig.store.all_sessions().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_srt_a_picture_that_is_too_large_is_refused_as_well() {
+    let limits = LimitsConfig { max_width: 300, ..LimitsConfig::default() };
+    let feed = |id: &str| stream(id, SourceKind::Srt, StreamState::Created);
+    let rig = Rig::start(limited(limits), vec![feed("str_large"), feed("str_small")]).await;
+    let publish = |id: &str, size: &str| {
+        let url = format!("srt://{}?streamid=key-of-{id}&pkt_size=1316", rig.ingest().srt_address());
+        let mut command = Command::new("ffmpeg");
+        command.args([
+            "-loglevel",
+            "error",
+            "-nostdin",
+            "-re",
+            "-f",
+            "lavfi",
+            "-i",
+            &format!("testsrc2=s={size}:r=25"),
+        ]);
+        command.args(["-re", "-f", "lavfi", "-i", "sine=440:r=48000", "-t", "30", "-c:v", "libx264"]);
+        command.args(["-preset", "ultrafast", "-tune", "zerolatency", "-g", "25", "-c:a", "aac", "-f", "mpegts", &url]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
+    };
+    let (content, said) = outcome(publish("str_large", "320x180")).await;
+    assert!(!content, "{said}");
+    rig.until("the reason", |rig| explained(rig, "str_large", "320 x 192")).await;
+    assert!(explained(&rig, "str_large", "limits.max_width"));
+    assert_eq!(rig.store.state("str_large"), StreamState::Created);
+    assert!(rig.store.all_fragments().is_empty() && rig.bus.video().is_empty() && rig.store.all_sessions().is_empty());
+    // One that is small enough is taken.
+    let small = publish("str_small", "160x96");
+    rig.until_event("stream.started", 1).await;
+    drop(small);
 }
 
 #[tokio::test(flavor = "multi_thread")]
