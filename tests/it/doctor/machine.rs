@@ -1,6 +1,7 @@
 //! Findings about the machine: programs and libraries, ports, limits, the clock, the configuration.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
@@ -42,6 +43,12 @@ fn onnx_runtime_and_ffmpeg_are_notes_and_never_wrong() -> Result<()> {
         said.well()?;
         said.note("ffmpeg", "not installed", "apt-get install ffmpeg")?;
         said.note("resolvers", "twitch.tv: streamlink is not installed", "apt-get install streamlink")?;
+        let names_it =
+            |finding: &&Value| finding["message"].as_str().is_some_and(|words| words.contains("yt-dlp is not"));
+        let finding = said.findings.iter().find(names_it).context("yt-dlp is not missed")?;
+        let mend = finding["mend"].as_str().unwrap_or_default();
+        ensure!(mend.contains("apt-get install yt-dlp") && mend.contains("pipx install yt-dlp"), "{finding}");
+        ensure!(finding["message"].as_str().is_some_and(|words| words.contains("youtube.com")), "{finding}");
 
         let patient = patient.with("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so");
         let said = patient.ask().await?;
