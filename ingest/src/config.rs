@@ -13,6 +13,9 @@ use std::time::Duration;
 pub struct IngestConfig {
     /// How long a broken feed may be away before its stream is over.
     pub reconnect: Span,
+    /// How much media of a publisher that begins between two keyframes is taken without its picture, until one comes.
+    /// Longer than the 250 pictures that encoders leave between two by default; a feed that has none begins then.
+    pub keyframe_wait: Span,
     /// Encoded packets of one feed that may wait to be sampled; above it the oldest are dropped.
     pub sampler_queue: usize,
     /// Bytes of encoded packets of one feed that may wait to be sampled.
@@ -28,6 +31,7 @@ impl Default for IngestConfig {
     fn default() -> Self {
         Self {
             reconnect: Span::secs(60),
+            keyframe_wait: Span::secs(12),
             sampler_queue: 1024,
             sampler_queue_bytes: ByteSize::mib(32),
             uploads: 4,

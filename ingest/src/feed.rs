@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
+use crate::joining::Joining;
 use crate::lifecycle::Shared;
 use crate::queue::{Item, Ring};
 use crate::sampler::Sampler;
@@ -87,6 +88,7 @@ pub(crate) struct Feed {
     shared: Arc<Shared>,
     stream: Stream,
     media: SessionMedia,
+    joining: Joining,
     ring: Arc<Ring>,
     sampling: JoinHandle<()>,
     jumps: u64,
@@ -116,6 +118,7 @@ impl Feed {
             shared: Arc::clone(shared),
             stream: stream.clone(),
             media,
+            joining: Joining::new(shared.ingest.keyframe_wait.0),
             ring,
             sampling,
             jumps,
@@ -133,6 +136,12 @@ impl Feed {
     pub(crate) async fn take(&mut self, event: MediaEvent) {
         let event = self.place(event);
         self.look_at_the_room();
+        // Without a configuration pictures are dropped anyway, keyframes too.
+        if let (MediaEvent::Video(picture), Some(_)) = (&event, &self.media.video)
+            && !self.joining.takes(&self.stream.id, picture)
+        {
+            return;
+        }
         let closed = self.media.segmenter.push(&event);
         self.store(closed).await;
         let item = match event {

@@ -14,6 +14,7 @@ mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod joining;
 mod lifecycle;
 mod limits;
 mod opening;

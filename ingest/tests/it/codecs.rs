@@ -3,6 +3,7 @@
 
 use crate::support::rtmp::{AUDIO, Client, VIDEO};
 use crate::support::{Rig, Settings, created};
+use crest_core::MediaTime;
 use crest_core::codec::{AudioCodec, MediaEvent, Packet};
 use crest_core::stream::{Stream, StreamState};
 use crest_media::FileReader;
@@ -40,7 +41,7 @@ async fn send(client: &mut Client, event: &MediaEvent, codecs: FourCcs) {
             let kind = if packet.keyframe { 0x90 } else { 0xa0 };
             let composition = ((packet.pts - packet.dts).nanos() / 1_000_000) as i32;
             match codecs.0 {
-                b"hvc1" => {
+                b"avc1" | b"hvc1" => {
                     let offset = &composition.to_be_bytes()[1..];
                     client.tag(VIDEO, millis(packet), &[&[kind | 1], codecs.0, offset, &packet.data]).await;
                 }
@@ -178,6 +179,82 @@ async fn of_several_audio_tracks_the_one_that_is_chosen_is_kept() {
             assert_eq!(sample_rates(&file).await, "", "there is no sound");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_comes_back_between_keyframes_leaves_nothing_that_cannot_be_decoded() {
+    // A keyframe a second. Those of H.265 are open: a picture that is shown before each comes after it. All of its
+    // pictures are decoded 0.2 s before they are shown.
+    let cases: [(&str, FourCcs, usize); 2] = [
+        ("-c:v libx264 -preset ultrafast -g 10 -c:a aac", (b"avc1", b"mp4a"), 4 + 10),
+        (
+            "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=10:min-keyint=10:open-gop=1:bframes=3:b-adapt=0:scenecut=0 -c:a aac",
+            (b"hvc1", b"mp4a"),
+            6 + 10,
+        ),
+    ];
+    for (options, codecs, pictures) in cases {
+        let rig = Rig::start(Settings::default(), vec![created("str_a")]).await;
+        let events = encoded(rig.root.path(), options, "in.mp4").await;
+        let (mut before, mut after, mut sound) = (Vec::new(), Vec::new(), 0);
+        for event in events {
+            match event {
+                MediaEvent::VideoConfig(_) | MediaEvent::AudioConfig(_) => {
+                    before.push(event.clone());
+                    after.push(event);
+                }
+                MediaEvent::Video(packet) => {
+                    let at = packet.dts;
+                    rejoin(at, packet, MediaEvent::Video, &mut before, &mut after);
+                }
+                MediaEvent::Audio(packet) => {
+                    let at = packet.dts;
+                    sound += usize::from(rejoin(at, packet, MediaEvent::Audio, &mut before, &mut after));
+                }
+            }
+        }
+        for (events, count) in [(before, 1), (after, 2)] {
+            let mut client = Client::publish(&rig.url("key-of-str_a")).await;
+            for event in &events {
+                send(&mut client, event, codecs).await;
+            }
+            drop(client);
+            rig.until_event("stream.interrupted", count).await;
+        }
+        assert_eq!(rig.store.all_sessions().len(), 1, "{options}");
+        let fragments = rig.store.all_fragments();
+        assert!(fragments.iter().all(|f| f.keyframe), "{options}: {fragments:?}");
+        let files: std::collections::BTreeSet<_> = fragments.iter().map(|f| rig.root.path().join(&f.object)).collect();
+        let mut stored = (0, 0);
+        for file in &files {
+            assert_eq!(complaints(file).await, "", "{options}");
+            stored = (stored.0 + played(file, "v").await.1, stored.1 + played(file, "a").await.1);
+        }
+        assert_eq!(stored, (pictures, sound), "{options}: the sound is whole, the picture goes on at a keyframe");
+        let end = fragments.iter().map(|f| f.end).max().unwrap();
+        assert!((4.8..5.3).contains(&end.secs_f64()), "{options}: the time away is a gap: {end}");
+    }
+}
+
+/// Puts a packet before the moment at which a publisher breaks off, or after the one at which it comes back, two
+/// seconds late and in the middle of a group of pictures. Whether it is sent at all.
+fn rejoin(
+    at: MediaTime,
+    packet: Packet,
+    event: fn(Packet) -> MediaEvent,
+    before: &mut Vec<MediaEvent>,
+    after: &mut Vec<MediaEvent>,
+) -> bool {
+    let away = MediaTime::from_millis(2000);
+    if at < MediaTime::from_millis(350) {
+        before.push(event(packet));
+        return true;
+    }
+    let is_back = at >= MediaTime::from_millis(1550);
+    if is_back {
+        after.push(event(Packet { pts: packet.pts + away, dts: packet.dts + away, ..packet }));
+    }
+    is_back
 }
 
 /// The sample rate of each audio track of a file.
