@@ -64,8 +64,14 @@ async fn a_publisher_that_falls_silent_is_taken_for_gone() {
     crate::support::signal(&feed, "STOP").await;
     rig.until_event("stream.interrupted", 1).await;
     assert_eq!(rig.store.reason("stream.interrupted"), "nothing was received for too long");
+    // It is frozen and has its socket still, when the next one comes with the same key.
+    let next = publisher(&rig.url("key-of-str_a"), 1, &[]);
+    rig.until_event("stream.resumed", 1).await;
+    let (content, said) = outcome(next).await;
+    assert!(content, "{said}");
     crate::support::signal(&feed, "CONT").await;
-    drop(feed);
+    let (content, said) = outcome(feed).await;
+    assert!(!content, "its connection was closed: {said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
