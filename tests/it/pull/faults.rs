@@ -49,6 +49,20 @@ fn what_cannot_be_pulled_says_why() -> Result<()> {
 }
 
 #[test]
+fn a_redirect_leads_no_further_inside_than_an_address() -> Result<()> {
+    run(async {
+        let (origin, stage) = (Origin::start().await?, Stage::set(&[("CREST_PULL__PATIENCE", "2s")]).await?);
+        for to in ["http://10.1.2.3/", "http://169.254.169.254/"] {
+            origin.set(Mood::RedirectsTo(to.to_owned()));
+            let stream = stage.pull(&origin.url("live.m3u8")).await?;
+            let shown = stage.until_state(&stream, "failed").await?;
+            assert!(shown["state_reason"].as_str().is_some_and(|why| why.contains("private")), "{to}: {shown}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn an_address_that_is_none_is_refused_when_the_stream_is_created() -> Result<()> {
     run(async {
         let stage = Stage::set(&[]).await?;

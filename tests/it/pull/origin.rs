@@ -52,11 +52,12 @@ pub async fn cut(source: &Path, playlist: &Path, options: &[&str]) -> Result<()>
 }
 
 /// What it answers whatever is asked, where it is not to serve its files.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Mood {
     Serves,
     Fails(StatusCode),
     RedirectsForEver,
+    RedirectsTo(String),
 }
 
 /// A server over a folder. Dropping it stops it.
@@ -122,9 +123,10 @@ impl Origin {
 
 async fn answer(State(Answering { folder, mood, asked }): State<Answering>, request: Request) -> Response {
     asked.lock().unwrap_or_else(PoisonError::into_inner).push(request.uri().path().to_owned());
-    let mood = *mood.lock().unwrap_or_else(PoisonError::into_inner);
+    let mood = mood.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match mood {
         Mood::Fails(status) => status.into_response(),
+        Mood::RedirectsTo(url) => (StatusCode::FOUND, [(LOCATION, url)]).into_response(),
         Mood::RedirectsForEver => {
             (StatusCode::FOUND, [(LOCATION, format!("{}x", request.uri().path()))]).into_response()
         }
