@@ -73,12 +73,17 @@ fn a_live_playlist_is_followed_through_the_failures_of_its_server() -> Result<()
         let stream = stage.pull(&origin.url("live.m3u8")).await?;
         stage.until_state(&stream, "live").await?;
         stage.stored(&stream, 3.0).await?;
-        origin.set(Mood::Fails(StatusCode::SERVICE_UNAVAILABLE));
-        let interrupted = stage.until_state(&stream, "interrupted").await?;
-        assert!(interrupted["state_reason"].as_str().is_some_and(|why| why.contains("503")), "{interrupted}");
-        origin.set(Mood::Serves);
-        let back = stage.until_state(&stream, "live").await?;
-        assert_eq!(back["session"], 1, "the timeline went on, and so does the session");
+        for status in [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::SERVICE_UNAVAILABLE] {
+            origin.set(Mood::Fails(status));
+            let interrupted = stage.until_state(&stream, "interrupted").await?;
+            let why = interrupted["state_reason"].as_str().unwrap_or_default();
+            assert!(why.contains(status.as_str()), "{status}: {interrupted}");
+            let before = span(&stage.times(&stream, "v").await?);
+            origin.set(Mood::Serves);
+            let back = stage.until_state(&stream, "live").await?;
+            assert_eq!(back["session"], 1, "{status}: the timeline went on, and so does the session");
+            stage.stored(&stream, before + 3.0).await.with_context(|| status.to_string())?;
+        }
         stage.stored(&stream, 12.0).await?;
         let video = stage.times(&stream, "v").await?;
         let twice = video.len()
