@@ -101,7 +101,7 @@ impl<'a> Outlet<'a> {
     /// The next packet was recorded then. Counts for the first alone, and only where it can be so.
     pub(super) fn anchor(&mut self, wall: WallTime) {
         let off = wall.0.saturating_sub(now().0);
-        if !self.given && (-PRESENT..=0).contains(&off) {
+        if self.first.is_none() && (-PRESENT..=0).contains(&off) {
             self.anchor = Some(wall);
         }
     }

@@ -2,12 +2,16 @@
 
 use anyhow::{Context, Result, ensure};
 use axum::http::StatusCode;
+use crest_core::Session;
+use crest_core::chat::ChatMessage;
+use serde_json::json;
 use std::time::Duration;
 use tokio::process::Command;
 
 use super::origin::{self, LENGTH, Mood, Origin};
 use super::stage::{SOON, Stage};
 use crate::harness::{run, wait_for};
+use crate::ledger::logs::Logs;
 use crate::publisher::Publisher;
 use crate::receiver::Receiver;
 use crate::stored::{self, span};
@@ -93,6 +97,51 @@ fn a_live_playlist_is_followed_through_the_failures_of_its_server() -> Result<()
         stage.api.post(&format!("/v1/streams/{stream}/stop"), serde_json::json!({})).await?;
         let stopped = stage.shown(&stream).await?;
         assert_eq!((&stopped["state"], &stopped["state_reason"]), (&"ended".into(), &"stopped".into()));
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_said_at_a_time_of_the_playlist_lands_where_it_was_recorded() -> Result<()> {
+    run(async {
+        let (origin, stage) = (Origin::start().await?, Stage::set(&[]).await?);
+        // A broadcast that is a minute behind the present: only its first piece says so, or each of them.
+        let began = jiff::Timestamp::now() - Duration::from_secs(60);
+        let time = |seconds: u32| {
+            let at = began + Duration::from_secs(seconds.into());
+            format!("#EXT-X-PROGRAM-DATE-TIME:{at:.3}\n#EXTINF")
+        };
+        let near = |t: f64| (t - 2.5).abs() < 0.005;
+        let cases: [(&str, u32, &[&str]); 2] = [("once", 2, &[]), ("each", 1, &["-an", "-hls_time", "1"])];
+        for (name, seconds, options) in cases {
+            let file = format!("{name}.m3u8");
+            origin::cut(origin::source().await?, &origin.path(&file), options).await?;
+            let listed = std::fs::read_to_string(origin.path(&file))?;
+            let live = listed.replace("#EXT-X-ENDLIST\n", "").replace("#EXT-X-PLAYLIST-TYPE:VOD\n", "");
+            let pieces: Vec<_> = live.split("#EXTINF").collect();
+            ensure!(pieces.len() == 1 + 12 / seconds as usize, "{live}");
+            let dated = (0..).zip(&pieces).skip(1).map(|(number, piece)| match name {
+                "once" if number > 1 => format!("#EXTINF{piece}"),
+                _ => time((number - 1) * seconds) + piece,
+            });
+            origin.write(&file, &(pieces[0].to_owned() + &dated.collect::<String>()))?;
+            let stream = stage.pull(&origin.url(&file)).await?;
+            stage.until_state(&stream, "live").await?;
+            // It is begun three pieces before its end.
+            let at = (began + Duration::from_millis(12_000 - 3000 * u64::from(seconds) + 2500)).to_string();
+            let mark = stage.api.post(&format!("/v1/streams/{stream}/markers"), json!({ "at": at })).await?;
+            ensure!(mark["t"].as_f64().is_some_and(near), "{name}: {mark}");
+            let said = json!({ "messages": [{ "at": at, "user": "ana", "text": name }] });
+            stage.api.post(&format!("/v1/streams/{stream}/chat"), said).await?;
+        }
+        let data = stage.server.data.clone();
+        ensure!(stage.server.terminate(SOON).await?.success(), "crest did not stop in order");
+        let logs = Logs::embedded(&data).await?;
+        assert_eq!(logs.chat.len(), cases.len());
+        for record in &logs.chat {
+            let message = ChatMessage::decode(&record.payload)?;
+            ensure!(message.session == Session::new(1) && near(message.at.secs_f64()), "{message:?}");
+        }
         Ok(())
     })
 }
