@@ -122,7 +122,10 @@ fn a_limit_of_open_files_that_the_connections_may_exceed_is_wrong() -> Result<()
     run(async {
         let patient = Patient::new()?.under(&["prlimit", "--nofile=300"]);
         patient.ask().await?.wrong("descriptors", "may have 300 files open", "LimitNOFILE=2048")?;
-        let fewer = patient.with("CREST_RTMP__MAX_CONNECTIONS", "1").with("CREST_HTTP__MAX_CONNECTIONS", "1");
+        let mut fewer = patient;
+        for protocol in ["RTMP", "SRT", "HTTP"] {
+            fewer = fewer.with(&format!("CREST_{protocol}__MAX_CONNECTIONS"), "1");
+        }
         fewer.under(&["prlimit", "--nofile=600"]).ask().await?.ok("descriptors", "600 files")
     })
 }
