@@ -13,6 +13,7 @@ pub use crate::chat::fuzzing::{irc_lines, youtube_elements, youtube_items};
 pub use crate::eventsub::fuzzing::eventsub_messages;
 pub use crate::rtmp::fuzzing::{chunks, commands};
 pub use crate::whip::fuzzing::frames;
+pub use crate::whip::payloads_fuzzing::rtp_payloads;
 
 /// The largest tag body in these runs.
 const BODY: usize = 4096;
@@ -200,7 +201,7 @@ impl Run {
 
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
-mod replay;
+pub(crate) mod replay;
 
 #[cfg(test)]
 mod tests {
@@ -218,5 +219,6 @@ mod tests {
         replay("youtube_elements", super::youtube_elements);
         replay("eventsub_messages", super::eventsub_messages);
         replay("whip_frames", super::frames);
+        replay("rtp_payloads", super::rtp_payloads);
     }
 }

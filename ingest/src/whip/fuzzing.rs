@@ -11,8 +11,7 @@ use super::tracks::{Frame, FrameCodec, Tracks};
 pub fn frames(mut data: &[u8]) {
     let begin = Instant::now();
     let mut tracks = Tracks::new(begin);
-    let (mut at, mut video, mut sound) = (0u64, None, false);
-    let mut last = [i64::MIN; 2];
+    let (mut at, mut told) = (0u64, Told::default());
     while let Some((&[kind, step, l0, l1], rest)) = data.split_first_chunk::<4>() {
         let (body, rest) = rest.split_at(usize::from(u16::from_be_bytes([l0, l1])).min(rest.len()));
         data = rest;
@@ -31,36 +30,65 @@ pub fn frames(mut data: &[u8]) {
             report,
             data: Arc::from(body),
         };
-        let Ok(taken) = tracks.take(&frame) else { return };
+        if !told.take(&mut tracks, &frame) {
+            return;
+        }
+    }
+}
+
+/// What the tracks told so far.
+pub(super) struct Told {
+    pub(super) video: Option<VideoCodec>,
+    pub(super) sound: bool,
+    last: [i64; 2],
+    /// Pictures and packets of sound.
+    pub(super) packets: [usize; 2],
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { video: None, sound: false, last: [i64::MIN; 2], packets: [0; 2] }
+    }
+}
+
+impl Told {
+    /// Has the tracks take a frame, and looks at what they make of it; `false` where the session ends by that.
+    pub(super) fn take(&mut self, tracks: &mut Tracks, frame: &Frame) -> bool {
+        let Ok(taken) = tracks.take(frame) else { return false };
         for event in taken.events.into_iter().flatten() {
             let packet = match event {
                 MediaEvent::VideoConfig(config) => {
                     assert!(config.record.len() <= 65_536 * 2 && config.width < 1 << 14 && config.height < 1 << 14);
-                    video = Some(config.codec);
+                    self.video = Some(config.codec);
                     continue;
                 }
                 MediaEvent::AudioConfig(_) => {
-                    sound = true;
+                    self.sound = true;
                     continue;
                 }
                 MediaEvent::Video(packet) => {
-                    assert!(video.is_some(), "a picture before its configuration");
-                    let avc = codec == FrameCodec::H264;
+                    assert!(self.video.is_some(), "a picture before its configuration");
+                    let avc = frame.codec == FrameCodec::H264;
                     assert!(!avc || units_fill(&packet.data), "units that do not fill their packet");
-                    assert!(!packet.keyframe || avc == (video == Some(VideoCodec::H264)), "another's configuration");
+                    assert!(
+                        !packet.keyframe || avc == (self.video == Some(VideoCodec::H264)),
+                        "another's configuration"
+                    );
                     packet
                 }
                 MediaEvent::Audio(packet) => {
-                    assert!(sound, "sound before its configuration");
+                    assert!(self.sound, "sound before its configuration");
                     packet
                 }
             };
             // Each start code of three bytes becomes four of length.
-            assert!(packet.data.len() <= body.len() / 3 * 4 + 4, "more than came in");
-            let index = usize::from(codec == FrameCodec::Opus);
-            assert!(packet.pts.nanos() >= last[index], "time goes back");
-            last[index] = packet.pts.nanos();
+            assert!(packet.data.len() <= frame.data.len() / 3 * 4 + 4, "more than came in");
+            let index = usize::from(frame.codec == FrameCodec::Opus);
+            assert!(packet.pts.nanos() >= self.last[index], "time goes back");
+            self.last[index] = packet.pts.nanos();
+            self.packets[index] += 1;
         }
+        true
     }
 }
 

@@ -9,6 +9,8 @@ mod endpoint;
 pub(crate) mod fuzzing;
 mod h264;
 mod offer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod payloads_fuzzing;
 mod problem;
 mod secret;
 mod session;
