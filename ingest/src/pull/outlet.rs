@@ -3,7 +3,7 @@
 use crest_core::codec::MediaEvent;
 use crest_core::space::Room;
 use crest_core::stream::Stream;
-use crest_core::{MediaTime, WallTime};
+use crest_core::{MediaTime, StreamId, WallTime};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -86,6 +86,11 @@ impl<'a> Outlet<'a> {
             progress: Progress::new(),
             given: false,
         }
+    }
+
+    /// The stream that is fed.
+    pub(super) fn stream(&self) -> &StreamId {
+        &self.stream.id
     }
 
     /// Which audio track is taken, counted from 0; `None` takes the first, or the one that the source prefers.

@@ -22,7 +22,7 @@ const PORT: u16 = 554;
 pub(super) async fn run(sources: &Sources, url: &Url, outlet: &mut Outlet<'_>) -> Result<String, Trouble> {
     sources.allowed.check(url, &["rtsp"]).map_err(Trouble::Final)?;
     let silence = sources.config.timeout.0;
-    let mut session = timeout(silence, begin(sources, url, outlet.audio_track())).await.map_err(|_| silent())??;
+    let mut session = timeout(silence, begin(sources, url, outlet)).await.map_err(|_| silent())??;
     let (mut video, mut audio) = (Track::default(), Track::default());
     loop {
         let item = match timeout(silence, session.next()).await {
@@ -68,7 +68,7 @@ fn silent() -> Trouble {
 }
 
 /// Asks for the first video stream that can be read, and of the audio streams that can be for the one that is chosen.
-async fn begin(sources: &Sources, url: &Url, audio: Option<u8>) -> Result<Demuxed, Trouble> {
+async fn begin(sources: &Sources, url: &Url, outlet: &Outlet<'_>) -> Result<Demuxed, Trouble> {
     let passing = |error: retina::Error| Trouble::Passing(format!("the server does not play it: {}", told(&error)));
     let mut url = url.clone();
     let credentials = (!url.username().is_empty()).then(|| Credentials {
@@ -92,10 +92,11 @@ async fn begin(sources: &Sources, url: &Url, audio: Option<u8>) -> Result<Demuxe
         let can_be_read =
             |stream: &retina::client::Stream| stream.media() == media && encodings.contains(&stream.encoding_name());
         let mut usable = session.streams().iter().enumerate().filter(|(_, stream)| can_be_read(stream));
-        let before = if media == "audio" { usize::from(audio.unwrap_or_default()) } else { 0 };
+        let before = if media == "audio" { usize::from(outlet.audio_track().unwrap_or_default()) } else { 0 };
         let found = usable.nth(before).map(|(index, _)| index);
         if found.is_none() && before > 0 {
-            tracing::warn!(audio_track = before, "the audio track that was chosen is not there; the feed has no sound");
+            let stream_id = outlet.stream();
+            tracing::warn!(%stream_id, audio_track = before, "the audio track that was chosen is not there; the feed has no sound");
         }
         chosen.extend(found);
     }
