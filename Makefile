@@ -39,7 +39,7 @@ demo: ## the whole system on a synthetic broadcast
 test: ## every test
 	@scripts/setup.sh all
 	@scripts/verifiers.sh "$(VERIFY)"
-	@scripts/services.sh with cargo test --workspace --locked
+	@scripts/services.sh with cargo test --workspace --locked --no-fail-fast
 
 lint: ## formatting and clippy
 	@scripts/setup.sh run

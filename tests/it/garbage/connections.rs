@@ -145,7 +145,7 @@ fn a_thousand_connections_that_say_nothing_lock_nobody_out() -> Result<()> {
             silent.push(Client::connect(&stage.server.rtmp).await?);
         }
         stage.counted(FAILED, "crowded", 740.0).await?;
-        ensure!(stage.metric("crest_rtmp_connections", "").await? <= 256.0, "there are more than rtmp.max_connections");
+        stage.within_the_limit().await?;
         visitor.shake().await?;
         visitor.command("connect", 1.0, &[object(&[("app", text("live"))])]).await?;
         visitor.until("NetConnection.Connect.Success").await?;
@@ -229,8 +229,7 @@ fn ten_thousand_connections_that_say_little_lock_nobody_out() -> Result<()> {
             // Those of the wave before hang on until this one is there.
             before = silent;
             stage.counted(FAILED, "crowded", (wave * 1000 + 700) as f64).await?;
-            let open = stage.metric("crest_rtmp_connections", "").await?;
-            ensure!(open <= 256.0, "{open} connections, more than rtmp.max_connections");
+            stage.within_the_limit().await?;
             if wave % 3 == 0 {
                 // Somebody with business gets through, and memory is bounded, while they are there.
                 stage.unharmed().await?;

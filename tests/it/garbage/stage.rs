@@ -86,6 +86,13 @@ impl Stage {
             .with_context(|| self.server.log_tail())
     }
 
+    /// Waits until there are no more connections than `rtmp.max_connections`: one that makes room for another is
+    /// counted until it has noticed.
+    pub async fn within_the_limit(&self) -> Result<()> {
+        let question = || async { Ok((self.metric("crest_rtmp_connections", "").await? <= 256.0).then_some(())) };
+        wait_for("the connections to be at most rtmp.max_connections", SOON, question).await
+    }
+
     /// The segment files of a stream.
     pub fn segments(&self, stream: &str) -> Vec<PathBuf> {
         let (mut found, mut folders) = (Vec::new(), vec![self.server.data.join("media")]);
