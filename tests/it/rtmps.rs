@@ -82,11 +82,6 @@ impl Stage {
             format!("openssl s_client -connect {} </dev/null 2>/dev/null | openssl x509 -noout -subject", self.address);
         Ok(succeed("sh", ["-c", &command]).await?.text())
     }
-
-    async fn logged(&self, what: &str) -> Result<()> {
-        let there = || async { Ok(std::fs::read_to_string(&self.server.log)?.contains(what).then_some(())) };
-        wait_for(&format!("'{what}' in the log"), SOON, there).await
-    }
 }
 
 /// Reads until the peer closes; how many bytes came.
@@ -108,7 +103,7 @@ fn ffmpeg_publishes_over_tls_and_a_renewed_certificate_is_shown() -> Result<()> 
         // Between one file and the other they do not fit.
         std::fs::copy(&second.certificate, &stage.pair.certificate)?;
         ensure!(stage.shown().await?.contains("first.example"), "what does not fit is not shown");
-        stage.logged("rtmp.tls_key: the key in").await?;
+        stage.server.logged("rtmp.tls_key: the key in").await?;
         std::fs::copy(&second.key, &stage.pair.key)?;
         ensure!(stage.shown().await?.contains("second.example"), "the renewed one is");
         assert_eq!(stage.api.get(&path).await?["state"], "live", "whoever is connected notices nothing");
@@ -125,20 +120,20 @@ fn whoever_does_not_shake_hands_is_closed_in_time_and_harms_nobody() -> Result<(
         let mut plain = TcpStream::connect(&stage.address).await?;
         plain.write_all(&[3; 1537]).await?;
         closed(&mut plain).await?;
-        stage.logged("rtmp.tls_listen takes rtmps:// alone").await?;
+        stage.server.logged("rtmp.tls_listen takes rtmps:// alone").await?;
         // TLS on the plain port.
         let port = stage.server.rtmp.strip_prefix("rtmp://").and_then(|rest| rest.strip_suffix("/live"));
         let mut secure = TcpStream::connect(port.context("no RTMP address")?).await?;
         secure.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).await?;
         assert_eq!(closed(&mut secure).await?, 0);
-        stage.logged("rtmps:// goes to rtmp.tls_listen").await?;
+        stage.server.logged("rtmps:// goes to rtmp.tls_listen").await?;
         // Nothing at all, and the beginning of a handshake that never ends.
         let mut silent = TcpStream::connect(&stage.address).await?;
         let mut half = TcpStream::connect(&stage.address).await?;
         half.write_all(&[0x16, 3, 1, 2, 0]).await?;
         closed(&mut silent).await?;
         closed(&mut half).await?;
-        stage.logged("(rtmp.handshake)").await?;
+        stage.server.logged("(rtmp.handshake)").await?;
         let counted = || async { Ok((stage.api.counter(FAILED).await? >= 4.0).then_some(())) };
         wait_for("all four to be counted", SOON, counted).await?;
         assert_eq!(stage.api.get(&path).await?["state"], "live");

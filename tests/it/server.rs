@@ -169,6 +169,12 @@ impl Server {
         self.pid
     }
 
+    /// Waits until this is in its log.
+    pub async fn logged(&self, what: &str) -> Result<()> {
+        let there = || async { Ok(std::fs::read_to_string(&self.log)?.contains(what).then_some(())) };
+        wait_for(&format!("'{what}' in the log"), READY, there).await
+    }
+
     /// The end of its log, for messages about what went wrong.
     pub fn log_tail(&self) -> String {
         tail(&self.log)

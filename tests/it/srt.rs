@@ -183,11 +183,15 @@ fn only_publishers_with_the_passphrase_are_taken() -> Result<()> {
         let server = Server::start_with(folder.path(), &[("CREST_SRT__PASSPHRASE", secret)]).await?;
         let stage = Stage::set(&server).await?;
         assert!(!stage.url.contains("sesame"), "{}", stage.url);
-        for wrong in [&["-passphrase", "open barley 42"][..], &[]] {
+        // Callers that would speak without being understood, too.
+        let other = ["-passphrase", "open barley 42", "-enforced_encryption", "0"];
+        for wrong in [&other[..2], &[], &other, &other[2..]] {
             let said = ffmpeg(&[wrong, &["-f", "mpegts", &stage.url]].concat())?.end(SOON).await?;
             assert!(said.code.is_some_and(|code| code != 0), "{said:?}");
             assert_eq!(stage.state().await?, "created");
         }
+        server.logged("its passphrase is not that of srt.passphrase").await?;
+        server.logged("it has no passphrase, and srt.passphrase is set").await?;
         let publisher = ffmpeg(&["-passphrase", secret, "-f", "mpegts", &stage.url])?;
         stage.is("stream.started", 1).await?;
         stage.stored(1, 50).await?;
@@ -205,6 +209,7 @@ fn a_passphrase_where_none_is_set_is_refused() -> Result<()> {
         let stage = Stage::set(Server::shared().await?).await?;
         let said = ffmpeg(&["-passphrase", "open sesame 42", "-f", "mpegts", &stage.url])?.end(SOON).await?;
         assert!(said.code.is_some_and(|code| code != 0), "{said:?}");
+        stage.server.logged("it has a passphrase, and srt.passphrase is not set").await?;
         let publisher = stage.publish()?;
         stage.is("stream.started", 1).await?;
         publisher.kill().await

@@ -29,9 +29,19 @@ pub(super) enum Setting {
     /// Messages that were received and not read.
     ReceivedData = 20,
     Passphrase = 26,
+    /// How far the keys are that what is received is encrypted with.
+    ReceiveKeys = 41,
     ReceiveLatency = 43,
     StreamId = 46,
+    /// Whether the library itself refuses who has another passphrase, without a word.
+    RefusesOtherSecrets = 53,
 }
+
+/// States of keys (`SRT_KM_STATE`): nobody encrypts; both do, and understand each other; one does with a passphrase
+/// that the other does not have.
+pub(super) const UNSECURED: c_int = 0;
+pub(super) const SECURED: c_int = 2;
+pub(super) const OTHER_SECRET: c_int = 4;
 
 /// What happens at a socket that is waited for (`SRT_EPOLL_OPT`): there is a message; it is broken.
 pub(super) const READABLE: c_int = 1;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::library::{BROKEN, Event, Handle, READABLE, Setting, Srt};
+use super::library::{BROKEN, Event, Handle, OTHER_SECRET, READABLE, SECURED, Setting, Srt, UNSECURED};
 use super::stream_id;
 
 /// Callers that may wait to be accepted; the library refuses further ones.
@@ -52,7 +52,8 @@ impl Socket {
         Self { srt, handle, closed: AtomicBool::new(false) }
     }
 
-    /// A socket that listens on the port of `udp`, for callers with this passphrase or without encryption.
+    /// A socket that listens on the port of `udp`, for callers with this passphrase or without encryption. Others
+    /// are connected too: [`Self::understood`] tells them apart.
     pub(super) fn listen(udp: UdpSocket, latency: Duration, passphrase: Option<&str>) -> Result<Self> {
         let srt = Srt::get()?;
         // SAFETY: no arguments.
@@ -62,6 +63,7 @@ impl Socket {
         }
         let latency = c_int::try_from(latency.as_millis()).unwrap_or(c_int::MAX);
         this.set(Setting::ReceiveLatency, &latency.to_ne_bytes())?;
+        this.set(Setting::RefusesOtherSecrets, &c_int::from(false).to_ne_bytes())?;
         if let Some(passphrase) = passphrase {
             this.set(Setting::Passphrase, passphrase.as_bytes())?;
         }
@@ -107,6 +109,19 @@ impl Socket {
         let length = if got < 0 { 0 } else { usize::try_from(length).unwrap_or(0) };
         let text = bytes.get(..length).unwrap_or_default();
         String::from_utf8_lossy(text).trim_end_matches('\0').to_owned()
+    }
+
+    /// Whether both sides have the same passphrase, or neither has one; `secret` says whether this one has.
+    ///
+    /// # Errors
+    /// What is wrong, where they do not.
+    pub(super) fn understood(&self, secret: bool) -> std::result::Result<(), &'static str> {
+        match (secret, self.get(Setting::ReceiveKeys)) {
+            (true, Some(SECURED)) | (false, Some(UNSECURED)) => Ok(()),
+            (true, Some(OTHER_SECRET)) => Err("its passphrase is not that of srt.passphrase"),
+            (true, _) => Err("it has no passphrase, and srt.passphrase is set"),
+            (false, _) => Err("it has a passphrase, and srt.passphrase is not set"),
+        }
     }
 
     /// Whether messages were received that are not read yet, because it is not their time.
