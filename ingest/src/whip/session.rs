@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use str0m::media::{KeyframeRequestKind, MediaData, Mid};
 use str0m::net::{Protocol, Receive};
-use str0m::{Event, Input, Output, Rtc};
+use str0m::{Event, Input, Output, Rtc, RtcError};
 use tokio_util::sync::CancellationToken;
 
 use super::offer::Agreed;
@@ -63,6 +63,28 @@ impl Keyframes {
         self.requested = Some(now);
         // What is lost again is asked for again.
         self.wanted = false;
+    }
+}
+
+/// What the library says next.
+pub(super) enum Said {
+    Output(Output),
+    /// Packets of this track make no frame, whatever comes behind them. They are gone.
+    NoFrame(Mid),
+}
+
+/// Asks the library what it has to say next.
+///
+/// # Errors
+/// Where the session cannot go on.
+pub(super) fn poll(rtc: &mut Rtc) -> Result<Said, RtcError> {
+    match rtc.poll_output() {
+        Ok(output) => Ok(Said::Output(output)),
+        Err(RtcError::Packet(mid, _, error)) => {
+            tracing::debug!(%error, "packets of a WebRTC publisher make no frame");
+            Ok(Said::NoFrame(mid))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -159,7 +181,14 @@ impl Session {
     /// Does what the library says, until it waits: for how long.
     async fn drain(&mut self) -> Result<Instant, Ending> {
         loop {
-            match self.rtc.poll_output().map_err(|error| Ending::broken(&error))? {
+            let output = match poll(&mut self.rtc).map_err(|error| Ending::broken(&error))? {
+                Said::Output(output) => output,
+                Said::NoFrame(mid) => {
+                    self.lost(mid);
+                    continue;
+                }
+            };
+            match output {
                 Output::Timeout(at) => return Ok(at),
                 Output::Transmit(datagram) => self.route.send(&datagram.contents, datagram.destination).await,
                 Output::Event(Event::MediaData(media)) => self.take(&media).await?,
@@ -185,13 +214,12 @@ impl Session {
         let taken = self.tracks.take(&frame).map_err(|Erratic| {
             Ending::new(Some("configurations"), "the publisher's configuration changes all the time")
         })?;
-        let video = Some(media.mid) == self.keyframes.mid;
-        if video && !media.contiguous {
-            metrics::counter!("crest_webrtc_frames_lost_total").increment(1);
+        if !media.contiguous {
+            self.lost(media.mid);
         }
         if taken.keyframe {
             self.keyframes.arrived(frame.arrival);
-        } else if taken.lost || (video && !media.contiguous) {
+        } else if taken.lost {
             self.keyframes.wanted = true;
         }
         for event in taken.events.into_iter().flatten() {
@@ -202,6 +230,14 @@ impl Session {
         // Delivering may have waited for the feed; that was not the publisher's silence.
         self.heard = Instant::now();
         Ok(())
+    }
+
+    /// Frames of a track are missing; of the picture, what follows needs a keyframe.
+    fn lost(&mut self, track: Mid) {
+        if Some(track) == self.keyframes.mid {
+            metrics::counter!("crest_webrtc_frames_lost_total").increment(1);
+            self.keyframes.wanted = true;
+        }
     }
 
     fn ask_for_keyframe(&mut self, now: Instant) {
