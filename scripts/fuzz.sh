@@ -14,8 +14,9 @@ home=${CREST_FUZZ_HOME:-$HOME/.cache/crest/fuzz}
 targets=$(sed -n 's/^name = "\(.*\)"$/\1/p' fuzz/Cargo.toml | grep -v '^crest-fuzz$')
 # No input needs more; what allocates more is a finding.
 limits=(-rss_limit_mb=2048 -malloc_limit_mb=128 -timeout=10 -max_len=8192 -detect_leaks=0)
-# Some targets write files. SQLite is linked twice, which the sanitizer takes for an error.
-export TMPDIR=${CREST_FUZZ_TMP:-/dev/shm} ASAN_OPTIONS=detect_odr_violation=0
+# Some targets write files. SQLite is linked twice, which the sanitizer takes for an error. What GLib holds when the
+# program ends it takes for a leak.
+export TMPDIR=${CREST_FUZZ_TMP:-/dev/shm} ASAN_OPTIONS=detect_odr_violation=0:detect_leaks=0
 # A target's corpus in the repository, in bytes.
 corpus_bytes=300000
 
