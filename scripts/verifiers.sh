@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what tests need of PyPI and npm, in the pinned versions, into the folder named: the Standard Webhooks
-# verifiers, an ffmpeg that speaks Enhanced RTMP (70 MB), and what drives Chromium. Does nothing where they are there
-# already.
+# verifiers, an ffmpeg that speaks Enhanced RTMP (70 MB), yt-dlp, and what drives Chromium. Does nothing where they are
+# there already.
 set -euo pipefail
 pins="$(cd "$(dirname "$0")/../tests/it/verify" && pwd)"
 folder=${1:?the folder to install into}
@@ -10,7 +10,7 @@ mkdir -p "$folder"
 stamp=$(cat "$pins/requirements.txt" "$pins/package-lock.json" | sha256sum | cut -d' ' -f1)
 [[ -x $folder/venv/bin/python && $(cat "$folder/stamp" 2>/dev/null || true) == "$stamp" ]] && exit 0
 
-echo "setup: installing the webhook verifiers of PyPI and npm, ffmpeg of PyPI, and playwright-core, into $folder"
+echo "setup: installing the webhook verifiers of PyPI and npm, ffmpeg and yt-dlp of PyPI, and playwright-core, into $folder"
 rm -rf "$folder/stamp" "$folder/venv" "$folder/node_modules"
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check -r "$pins/requirements.txt"

@@ -8,6 +8,9 @@ use crate::garbage::client::{AUDIO, Client, Tag, VIDEO, tags_of};
 use crate::garbage::stage::{SOON, Stage};
 use crate::harness::{run, wait_for};
 use crate::publisher::Publisher;
+use crate::pull::origin::{self, Origin};
+use crate::pull::stage as pull;
+use crate::stored::{segments, span};
 
 const REFUSED: &str = "crest_feeds_refused_total";
 
@@ -119,6 +122,33 @@ fn a_flood_is_cut_off_and_a_tenant_keeps_to_its_quota() -> Result<()> {
         }
         drop(feeds);
         stage.unharmed().await
+    })
+}
+
+#[test]
+fn what_is_pulled_keeps_to_the_limits() -> Result<()> {
+    run(async {
+        let origin = Origin::start().await?;
+        let stage = pull::Stage::set(&[("CREST_LIMITS__MAX_WIDTH", "300")]).await?;
+        origin::cut(origin::source().await?, &origin.path("large.m3u8"), &[]).await?;
+        let small = origin.path("small.mp4");
+        origin::encode(&small, "160x96", 8.0).await?;
+        std::fs::copy(origin::source().await?, origin.path("large.mp4"))?;
+        for large in ["large.m3u8", "large.mp4"] {
+            let stream = stage.pull(&origin.url(large)).await?;
+            // As it is coded: in blocks of 16 pixels.
+            let explained = |shown: &Value| {
+                let reason = shown["state_reason"].as_str().unwrap_or_default();
+                reason.contains("320 x 192") && reason.contains("limits.max_width")
+            };
+            let shown = stage.until(&stream, "the limit named", explained).await?;
+            ensure!(shown["state"] != "live", "{shown}");
+            ensure!(segments(&stage.server.data, &stream).is_empty(), "something of {large} is stored");
+        }
+        let stream = stage.pull(&origin.url("small.mp4")).await?;
+        stage.until_state(&stream, "ended").await?;
+        ensure!(span(&stage.times(&stream, "v").await?) > 7.0);
+        Ok(())
     })
 }
 

@@ -67,6 +67,11 @@ pub async fn newer_ffmpeg() -> Result<PathBuf> {
     Ok(PathBuf::from(succeed(&python, ["-c", asked]).await.context(HOW)?.text().trim()))
 }
 
+/// The PyPI package `yt-dlp`: distributions have it too, in versions that differ.
+pub fn yt_dlp() -> Result<PathBuf> {
+    Ok(installed("CREST_VERIFY_PYTHON", "venv/bin/python")?.with_file_name("yt-dlp"))
+}
+
 fn installed(variable: &str, usual: &str) -> Result<PathBuf> {
     let path = match std::env::var_os(variable) {
         Some(path) => PathBuf::from(path),

@@ -11,6 +11,7 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::doctor::Patient;
 use crate::harness::{crest_command, own_file, probe, run, wait_for};
+use crate::publisher::Publisher;
 use crate::receiver::Receiver;
 use crate::server::{Answer, Api, Server};
 use crate::verifiers::node_modules;
@@ -20,22 +21,22 @@ const BROWSER: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
 
 /// A stream that is published over WHIP.
-struct Stage {
-    server: &'static Server,
+struct Stage<'a> {
+    server: &'a Server,
     api: Api,
     stream: String,
     endpoint: String,
     key: String,
 }
 
-impl Stage {
+impl<'a> Stage<'a> {
     async fn set() -> Result<Self> {
         let server = Server::shared().await?;
         let api = server.tenant().await?;
         Self::of(server, api).await
     }
 
-    async fn of(server: &'static Server, api: Api) -> Result<Self> {
+    async fn of(server: &'a Server, api: Api) -> Result<Self> {
         let made = api.post("/v1/streams", json!({ "name": "a browser", "source": { "kind": "whip" } })).await?;
         let text = |value: &Value| value.as_str().map(str::to_owned).with_context(|| format!("incomplete: {made}"));
         let ingest = &made["ingest"];
@@ -75,7 +76,7 @@ struct Browser {
 
 impl Browser {
     /// Publishes pictures of `codec` alone, or what the browser prefers.
-    async fn publish(stage: &Stage, codec: Option<&str>) -> Result<Self> {
+    async fn publish(stage: &Stage<'_>, codec: Option<&str>) -> Result<Self> {
         let mut child = Command::new("node")
             .arg(own_file("verify/whip.mjs"))
             .arg(node_modules()?)
@@ -178,7 +179,7 @@ fn offer(codec: &str) -> String {
 const SDP: [(&str, &str); 1] = [("content-type", "application/sdp")];
 
 /// Requests with this stream key.
-async fn sent(stage: &Stage, key: Option<&str>, headers: &[(&str, &str)], body: &str) -> Result<Answer> {
+async fn sent(stage: &Stage<'_>, key: Option<&str>, headers: &[(&str, &str)], body: &str) -> Result<Answer> {
     stage.server.api(key).raw(Method::POST, &stage.endpoint, headers, body.into()).await
 }
 
@@ -226,6 +227,52 @@ fn who_may_not_publish_is_told_why() -> Result<()> {
         let told = stage.server.api(None).send(Method::OPTIONS, &stage.endpoint, None).await?;
         assert_eq!((told.status.as_u16(), told.header("accept-post")), (204, "application/sdp"));
         assert!(told.header("access-control-allow-headers").contains("Authorization"));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_browser_keeps_to_the_limits() -> Result<()> {
+    run(async {
+        let folder = tempfile::tempdir()?;
+        let settings = [("CREST_LIMITS__MAX_WIDTH", "300"), ("CREST_LIMITS__TENANT_FEEDS", "1")];
+        let server = Server::start_with(folder.path(), &settings).await?;
+        let stage = Stage::of(&server, server.tenant().await?).await?;
+        let explained = |words: &'static str, stream: String| {
+            let path = format!("/v1/streams/{stream}");
+            let api = &stage.api;
+            async move {
+                let look = || async {
+                    let shown = api.get(&path).await?;
+                    Ok(shown["state_reason"].as_str().is_some_and(|reason| reason.contains(words)).then_some(shown))
+                };
+                wait_for(words, SOON, look).await
+            }
+        };
+        // What Chromium makes up is larger; its sound may have come first.
+        let browser = Browser::publish(&stage, None).await?;
+        let shown = explained("limits.max_width", stage.stream.clone()).await.with_context(|| server.log_tail())?;
+        ensure!(shown["state"] != "live", "{shown}");
+        for segment in stage.segments() {
+            ensure!(probe(&segment, "v", "stream=codec_name").await?.is_empty(), "a picture was stored");
+        }
+        drop(browser);
+
+        let made = stage.api.post("/v1/streams", json!({ "name": "one", "source": { "kind": "rtmp" } })).await?;
+        let (id, key) =
+            (made["id"].as_str().context("no id")?, made["ingest"]["stream_key"].as_str().context("no key")?);
+        let small = ["-vf", "scale=160:96", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "copy"];
+        let url = format!("{}/{key}", server.rtmp);
+        let _first = Publisher::ffmpeg(crate::broadcast::file().await?, &small, &url)?;
+        let live =
+            || async { Ok((stage.api.get(&format!("/v1/streams/{id}")).await?["state"] == "live").then_some(())) };
+        wait_for("the first feed", SOON, live).await.with_context(|| server.log_tail())?;
+        let second = Stage::of(&server, stage.api.clone()).await?;
+        let answer = sent(&second, Some(&second.key), &SDP, &offer("VP8")).await?;
+        let problem = answer.json();
+        ensure!(answer.status == 409, "{} {problem}", answer.status);
+        ensure!(problem["detail"].as_str().is_some_and(|detail| detail.contains("limits.tenant_feeds")), "{problem}");
+        explained("limits.tenant_feeds", second.stream.clone()).await?;
         Ok(())
     })
 }

@@ -1,63 +1,68 @@
-//! Pages whose broadcast a program finds: the real streamlink, and a playlist that the real nginx serves.
+//! Pages whose broadcast a program finds: the real streamlink and yt-dlp, and pages that the real nginx serves.
 
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
-use std::process::Stdio;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
+use super::nginx::nginx;
 use super::origin::{self, LENGTH, Origin};
 use super::stage::Stage;
 use crate::harness::{run, wait_for};
 use crate::publisher::Publisher;
 use crate::stored::span;
+use crate::verifiers::yt_dlp;
 
-/// nginx over a folder, on a port of its own. Dropping it stops it.
-async fn nginx(folder: &Path) -> Result<(Child, String)> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let at = folder.display();
-    let config = format!(
-        "daemon off; pid {at}/pid; error_log {at}/error.log; events {{}}
-         http {{
-             access_log off; types {{ application/vnd.apple.mpegurl m3u8; video/mp2t ts; }}
-             client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u;
-             scgi_temp_path {at}/s;
-             server {{ listen 127.0.0.1:{port}; root {at}; }}
-         }}"
-    );
-    std::fs::write(folder.join("nginx.conf"), config)?;
-    let child = Command::new("/usr/sbin/nginx")
-        .args(["-e", "stderr", "-c"])
-        .arg(folder.join("nginx.conf"))
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .context("nginx cannot be started; `make setup` installs what the tests need")?;
-    let up = || async { Ok(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok().then_some(())) };
-    wait_for("nginx", super::stage::SOON, up).await?;
-    Ok((child, format!("http://127.0.0.1:{port}")))
+/// The command that is run for a site unless another one is configured, as TOML; by a program elsewhere than in the
+/// PATH, where there is one.
+fn usual_command(site: &str, program: Option<&Path>) -> Result<String> {
+    let resolvers = crest_ingest::PullConfig::default().resolvers;
+    let resolver = resolvers.into_iter().find(|resolver| resolver.domains.iter().any(|domain| domain == site));
+    let mut command = resolver.with_context(|| format!("nothing resolves {site}"))?.command;
+    if let (Some(name), Some(program)) = (command.first_mut(), program) {
+        *name = program.display().to_string();
+    }
+    // A list of strings is spelled the same in JSON and TOML.
+    Ok(serde_json::to_string(&command)?)
+}
+
+/// Pulls a page of nginx's whose broadcast this command finds, and one that has none: what is said of that one.
+async fn resolved(command: &str, page: &str, without: &str) -> Result<String> {
+    let folder = tempfile::tempdir()?;
+    origin::cut(origin::source().await?, &folder.path().join("live.m3u8"), &[]).await?;
+    let shows = "<!doctype html><html><body><video><source src=\"live.m3u8\" type=\"application/x-mpegURL\"></video>";
+    std::fs::write(folder.path().join("page.html"), shows)?;
+    std::fs::write(folder.path().join("offline.html"), "<!doctype html><title>Offline</title>")?;
+    let (_nginx, address) = nginx(folder.path()).await?;
+    let stage = Stage::configured(&format!(
+        "[pull]\nallow = [\"127.0.0.0/8\"]\nrecorded_speed = 6\npause = \"200ms\"\n\
+         [[pull.resolvers]]\ndomains = [\"127.0.0.1\"]\ncommand = {command}\n"
+    ))
+    .await?;
+    let stream = stage.pull(&format!("{address}/{page}")).await?;
+    let shown = stage.until_state(&stream, "ended").await?;
+    assert_eq!(shown["state_reason"], "the recording is over");
+    ensure!(span(&stage.times(&stream, "v").await?) > LENGTH - 0.5);
+    let offline = stage.pull(&format!("{address}/{without}")).await?;
+    let shown = stage.until(&offline, "a reason", |shown| shown["state_reason"].is_string()).await?;
+    Ok(shown["state_reason"].as_str().unwrap_or_default().to_owned())
 }
 
 #[test]
-fn a_page_is_resolved_by_streamlink_and_its_broadcast_pulled_from_nginx() -> Result<()> {
+fn streamlink_finds_the_broadcast_of_a_page() -> Result<()> {
     run(async {
-        let folder = tempfile::tempdir()?;
-        origin::cut(origin::source().await?, &folder.path().join("live.m3u8"), &[]).await?;
-        let (_nginx, address) = nginx(folder.path()).await?;
-        let stage = Stage::configured(
-            "[pull]\nallow = [\"127.0.0.0/8\"]\nrecorded_speed = 6\npause = \"200ms\"\n\
-             [[pull.resolvers]]\ndomains = [\"127.0.0.1\"]\n\
-             command = [\"streamlink\", \"--stream-url\", \"hls://{url}\", \"best\"]\n",
-        )
-        .await?;
-        let stream = stage.pull(&format!("{address}/live.m3u8")).await?;
-        let shown = stage.until_state(&stream, "ended").await?;
-        assert_eq!(shown["state_reason"], "the recording is over");
-        ensure!(span(&stage.times(&stream, "v").await?) > LENGTH - 0.5);
-        // What streamlink says of a page without a broadcast is what the tenant reads.
-        let offline = stage.pull(&format!("{address}/offline.m3u8")).await?;
-        let shown = stage.until(&offline, "a reason", |shown| shown["state_reason"].is_string()).await?;
-        ensure!(shown["state_reason"].as_str().is_some_and(|why| why.starts_with("streamlink finds no")), "{shown}");
+        let command = usual_command("twitch.tv", None)?;
+        let said = resolved(&command, "live.m3u8", "offline.m3u8").await?;
+        ensure!(said.starts_with("streamlink finds no broadcast on this page of 127.0.0.1: error: "), "{said}");
+        Ok(())
+    })
+}
+
+#[test]
+fn yt_dlp_finds_the_broadcast_of_a_page() -> Result<()> {
+    run(async {
+        let command = usual_command("youtube.com", Some(&yt_dlp()?))?;
+        let said = resolved(&command, "page.html", "offline.html").await?;
+        ensure!(said.contains("yt-dlp finds no broadcast on this page of 127.0.0.1: ERROR: Unsupported URL"), "{said}");
         Ok(())
     })
 }
