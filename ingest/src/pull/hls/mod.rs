@@ -1,6 +1,7 @@
 //! HLS: playlists are followed, their pieces fetched and taken apart, picture and sound put in one order.
 
 pub(crate) mod ads;
+mod ahead;
 pub(crate) mod key;
 pub(crate) mod parts;
 pub(crate) mod playlist;

@@ -4,22 +4,20 @@ use bytes::Bytes;
 use crest_core::codec::MediaEvent;
 use crest_core::{MediaTime, WallTime};
 use crest_media::{Container, Demuxer};
-use futures::future::{BoxFuture, MaybeDone, maybe_done};
 use reqwest::Url;
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::Trouble;
-use super::super::http::Body;
 use super::super::source::Sources;
 use super::Listed;
 use super::ads::Cue;
+use super::ahead::Ahead;
 use super::key::{Clear, Encryption, Keys};
 use super::parts::waiting;
-use super::playlist::{Listing, Map, Media, Piece, Resource, parse};
-use super::upcoming::{Pick, RELOAD, Upcoming};
+use super::playlist::{Listing, Map, Media, Piece, parse};
+use super::upcoming::{Pick, Upcoming};
 
 /// Tries at a playlist or a piece before something is made of its failure.
 pub(super) const TRIES: u32 = 3;
@@ -49,8 +47,7 @@ pub(super) struct Track<'a> {
     /// Whether an advertisement that was announced between pieces goes on.
     in_ad: bool,
     open: Option<Open>,
-    /// What the server said that it will have next, asked for before it is there.
-    ahead: Option<Ahead<'a>>,
+    ahead: Ahead<'a>,
     keys: Keys,
     demuxer: Option<Demuxer>,
     /// Which audio track of the pieces is taken, where that was chosen.
@@ -71,14 +68,6 @@ struct Open {
     recorded_at: Option<WallTime>,
 }
 
-type Opening<'a> = BoxFuture<'a, Result<Body, Trouble>>;
-
-/// A request that the server answers when it can.
-struct Ahead<'a> {
-    of: Resource,
-    body: Pin<Box<MaybeDone<Opening<'a>>>>,
-}
-
 impl<'a> Track<'a> {
     /// Begins where an earlier pull broke off, where that is still listed.
     pub(super) fn new(sources: &'a Sources, listed: Listed, reached: Option<u64>, alike: bool) -> Self {
@@ -92,7 +81,7 @@ impl<'a> Track<'a> {
             lost: 0,
             in_ad: false,
             open: None,
-            ahead: None,
+            ahead: Ahead::default(),
             keys: Keys::default(),
             demuxer: None,
             audio,
@@ -125,7 +114,7 @@ impl<'a> Track<'a> {
 
     /// Goes on there, without a break.
     pub(super) fn go_over(&mut self, url: Url, media: Media, place: u64) {
-        (self.url, self.ahead) = (url, None);
+        (self.url, self.ahead) = (url, Ahead::default());
         self.upcoming.go_over(media, place, Instant::now());
     }
 
@@ -221,7 +210,7 @@ impl<'a> Track<'a> {
             Ok(decrypter) => decrypter,
             Err(trouble) => return self.lose(trouble),
         };
-        match self.opened(&at).await {
+        match self.ahead.open(sources, &at).await {
             Ok(body) => {
                 let clear = Clear::new(body, decrypter);
                 self.open = Some(Open { clear, encryption: piece.encryption, recorded_at });
@@ -256,32 +245,13 @@ impl<'a> Track<'a> {
     async fn initialised(&mut self, map: &Map, sequence: u64) -> Result<Demuxer, Trouble> {
         let (sources, mut demuxer) = (self.sources, demuxer(Container::FragmentedMp4, self.audio)?);
         let decrypter = self.keys.of(&sources.http, map.encryption.as_ref(), sequence).await?;
-        let mut clear = Clear::new(self.opened(&map.at).await?, decrypter);
+        let mut clear = Clear::new(self.ahead.open(sources, &map.at).await?, decrypter);
         let mut chunk = clear.first(is_header).await?;
         while let Some(bytes) = chunk {
             demuxer.push(bytes).map_err(|error| Trouble::Passing(error.message))?;
             chunk = clear.next().await?;
         }
         Ok(demuxer)
-    }
-
-    async fn opened(&mut self, at: &Resource) -> Result<Body, Trouble> {
-        if let Some(mut ahead) = self.ahead.take_if(|ahead| ahead.of == *at) {
-            ahead.body.as_mut().await;
-            if let Some(Ok(body)) = ahead.body.as_mut().take_output() {
-                return Ok(body);
-            }
-        }
-        let mut tries = 1;
-        loop {
-            match self.sources.http.open(&at.url, at.range).await {
-                Err(Trouble::Passing(_)) if tries < TRIES => {
-                    tries += 1;
-                    tokio::time::sleep(RELOAD).await;
-                }
-                done => return done,
-            }
-        }
     }
 
     /// A piece that cannot be had is a gap; several in a row are the end.
@@ -362,8 +332,10 @@ impl<'a> Track<'a> {
         tokio::time::sleep_until(self.upcoming.reload()).await;
         let (sources, began, ask) = (self.sources, Instant::now(), self.upcoming.ask());
         let url = ask.map_or_else(|| self.url.clone(), |(sequence, part)| waiting(&self.url, sequence, part));
-        if ask.is_some() {
-            self.ask_ahead();
+        if ask.is_some()
+            && let Some(hint) = self.upcoming.hint()
+        {
+            self.ahead.ask(sources, hint);
         }
         let read = async {
             let (at, text) = sources.http.playlist(&url).await?;
@@ -374,16 +346,10 @@ impl<'a> Track<'a> {
             }
         };
         tokio::pin!(read);
-        let ahead = async {
-            match &mut self.ahead {
-                Some(ahead) => ahead.body.as_mut().await,
-                None => std::future::pending().await,
-            }
-        };
         let read = tokio::select! {
             biased;
             read = &mut read => read,
-            () = ahead => read.await,
+            () = self.ahead.answered() => read.await,
         };
         match read {
             Ok(media) => self.upcoming.list(media, ask.map(|_| began), Instant::now()),
@@ -393,16 +359,6 @@ impl<'a> Track<'a> {
         match self.upcoming.stalled(Instant::now()) {
             Some(limit) => Err(Trouble::Passing(format!("the playlist has not gone on for {} s", limit.as_secs()))),
             None => Ok(()),
-        }
-    }
-
-    /// Asks for the part that the server will have next: it answers when the part is there.
-    fn ask_ahead(&mut self) {
-        let Some(of) = self.upcoming.hint().cloned() else { return };
-        if self.ahead.as_ref().is_none_or(|ahead| ahead.of != of) {
-            let (sources, at) = (self.sources, of.clone());
-            let body: Opening<'a> = Box::pin(async move { sources.http.open(&at.url, at.range).await });
-            self.ahead = Some(Ahead { of, body: Box::pin(maybe_done(body)) });
         }
     }
 }
