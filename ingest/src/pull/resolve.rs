@@ -92,6 +92,9 @@ impl Resolver for Program {
 /// What to do where the program is missing.
 pub(super) fn absent(name: &str, page: &Url) -> String {
     let host = page.host_str().unwrap_or_default();
+    if name.contains('/') {
+        return format!("{host} needs the program {name}, which is not there on the server; correct pull.resolvers");
+    }
     format!(
         "{host} needs the program {name}, which is not installed on the server; install it (apt install {name}, or \
          pipx install {name} for a newer one), or name another in pull.resolvers"
@@ -158,5 +161,7 @@ mod tests {
     async fn a_program_that_is_not_there_is_said_with_how_to_get_it() {
         let absent = program(&["no-such-program-xyz", "{url}"]).resolve(&page()).await;
         assert!(matches!(absent, Err(Trouble::Final(why)) if why.contains("apt install no-such-program-xyz")));
+        let elsewhere = program(&["/opt/no-such-program-xyz", "{url}"]).resolve(&page()).await;
+        assert!(matches!(elsewhere, Err(Trouble::Final(why)) if why.ends_with("correct pull.resolvers")));
     }
 }
