@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::broadcast;
 use crate::garbage::client::{Client, tags_of};
-use crate::harness::{decodes_silently, run, signal, succeed, wait_for};
+use crate::harness::{decodes_silently, free_port, run, signal, succeed, wait_for};
 use crate::publisher::Publisher;
 use crate::server::{Api, Server};
 use crate::stored::segments;
@@ -39,11 +39,6 @@ async fn beginning(folder: &Path) -> Result<PathBuf> {
     let out = flv.display().to_string();
     succeed("ffmpeg", ["-nostdin", "-v", "error", "-i", &whole, "-t", "15", "-c", "copy", &out]).await?;
     Ok(flv)
-}
-
-/// A port that was free a moment ago.
-async fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
 }
 
 /// ffmpeg as the server that a feed is relayed to: takes one publisher and writes down what it sends.
@@ -135,7 +130,7 @@ fn a_feed_arrives_elsewhere_bit_for_bit_past_servers_that_take_nothing() -> Resu
         let stage = Stage::set(folder.path(), &[]).await?;
         let other = stage.stream(Value::Null).await?;
         // One accepts and never reads, and nobody is at the other.
-        let (deaf, dead, port) = (TcpListener::bind("127.0.0.1:0").await?, free_port().await?, free_port().await?);
+        let (deaf, dead, port) = (TcpListener::bind("127.0.0.1:0").await?, free_port()?, free_port()?);
         let listener = Listener::start(port, folder.path().join("relayed.flv"))?;
         let stream = stage
             .stream(json!([
@@ -181,7 +176,7 @@ fn a_server_that_dies_and_comes_back_gets_the_feed_again_from_a_keyframe() -> Re
     run(async {
         let folder = tempfile::tempdir()?;
         let stage = Stage::set(folder.path(), &[]).await?;
-        let port = free_port().await?;
+        let port = free_port()?;
         let target = json!({ "url": format!("rtmp://127.0.0.1:{port}/app"), "stream_key": "a_key" });
         let stream = stage.stream(target).await?;
         let first = Listener::start(port, folder.path().join("first.flv"))?;
@@ -269,7 +264,7 @@ fn a_server_over_tls_gets_the_feed_as_soon_as_it_is_there_and_after_a_restart() 
         let folder = tempfile::tempdir()?;
         let (certificate, key) = certificate(folder.path()).await?;
         let (there, here) = (folder.path().join("there"), folder.path().join("here"));
-        let listen = format!("127.0.0.1:{}", free_port().await?);
+        let listen = format!("127.0.0.1:{}", free_port()?);
         let secure = [
             ("CREST_RTMP__TLS_LISTEN", listen.as_str()),
             ("CREST_RTMP__TLS_CERTIFICATE", certificate.as_str()),

@@ -30,6 +30,18 @@ struct Expected {
     limit: Duration,
 }
 
+/// It ended before it was ready.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended(pub ExitStatus);
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "crest ended before it was ready, with {}", self.0)
+    }
+}
+
+impl std::error::Error for Ended {}
+
 /// A running server. Dropping it kills it.
 pub struct Server {
     child: Child,
@@ -108,17 +120,22 @@ impl Server {
             .context("crest cannot be started")?;
         let pid = child.id().context("crest has ended already")?;
         let stdout = child.stdout.take().context("crest has no standard output")?;
-        let (http, rtmp) = match tokio::time::timeout(expected.limit, addresses(stdout, expected.rtmp)).await {
-            Ok(Ok(addresses)) => addresses,
-            _ => bail!("crest did not say where it listens: {}", tail(&log)),
+        let begun = async {
+            let told = tokio::time::timeout(expected.limit, addresses(stdout, expected.rtmp)).await;
+            let (http, rtmp) = told.context("crest did not say where it listens")??;
+            let operator = Api::new(&http, Some(KEY));
+            let ready = || async {
+                let status = operator.send(Method::GET, "/readyz", None).await?.status;
+                Ok((status == StatusCode::OK).then_some(()))
+            };
+            wait_for("/readyz", expected.limit, ready).await.map(|()| (http, rtmp))
         };
-        let server = Self { child, pid, log, data, http, rtmp };
-        let ready = || async {
-            let status = server.as_operator().send(Method::GET, "/readyz", None).await?.status;
-            Ok((status == StatusCode::OK).then_some(()))
+        let begun = tokio::select! {
+            begun = begun => begun,
+            ended = child.wait() => Err(Ended(ended.context("waiting for crest")?).into()),
         };
-        wait_for("/readyz", expected.limit, ready).await.with_context(|| tail(&server.log))?;
-        Ok(server)
+        let (http, rtmp) = begun.with_context(|| tail(&log))?;
+        Ok(Self { child, pid, log, data, http, rtmp })
     }
 
     /// The API with the operator's key.
@@ -205,7 +222,8 @@ async fn addresses(stdout: tokio::process::ChildStdout, with_rtmp: bool) -> Resu
             return Ok(found);
         }
     }
-    bail!("it ended")
+    // Whoever waits for it sees its end.
+    std::future::pending().await
 }
 
 fn tail(log: &Path) -> String {

@@ -1,16 +1,16 @@
 //! A place where crest is killed and started again: one data directory, the same addresses throughout.
 
 use anyhow::{Context, Result, bail};
-use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
+use crate::harness::free_port;
 use crate::ledger::logs::Logs;
 use crate::scene::Place;
-use crate::server::{Api, KEY, Server};
+use crate::server::{Api, Ended, KEY, Server};
 
 /// A crest that may die and come back.
 pub struct Site {
@@ -24,7 +24,7 @@ pub struct Site {
 impl Site {
     /// A new data directory and free ports; nothing runs yet.
     pub fn new(settings: &[(&str, &str)]) -> Result<Self> {
-        let free = || -> Result<String> { Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string()) };
+        let free = || free_port().map(|port| format!("127.0.0.1:{port}"));
         let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Ok(Self { folder: tempfile::tempdir()?, http: free()?, rtmp: free()?, settings, running: Mutex::new(None) })
     }
@@ -49,18 +49,20 @@ impl Site {
 
     /// Waits until crest dies of itself by a signal, and starts it again.
     pub async fn start_again_when_it_dies(&self, once: &[(&str, &str)]) -> Result<()> {
-        match self.start(once).await {
+        let status = match self.start(once).await {
             Ok(()) => {
                 let mut running = self.running.lock().await;
                 let status = running.as_mut().context("crest does not run")?.ended().await?;
                 *running = None;
-                if status.signal().is_none() {
-                    bail!("crest ended with {status} instead of dying: {}", self.log());
-                }
+                status
             }
-            // It died before it was ready.
-            Err(error) if format!("{error:#}").contains("it ended") => {}
-            Err(error) => return Err(error),
+            Err(error) => match error.downcast_ref() {
+                Some(Ended(status)) => *status,
+                None => return Err(error),
+            },
+        };
+        if status.signal().is_none() {
+            bail!("crest ended with {status} instead of dying: {}", self.log());
         }
         self.start(&[]).await
     }

@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 
 use super::origin::{self, LENGTH};
 use super::stage::Stage;
-use crate::harness::{probe, run};
+use crate::harness::{free_port, probe, run};
 use crate::stored::{segments, span};
 
 /// GStreamer's RTSP server with a file, however it is to play it.
@@ -137,14 +137,15 @@ fn a_camera_with_a_password_that_sends_h265_is_pulled() -> Result<()> {
 fn a_camera_that_goes_away_is_pulled_again_when_it_is_back() -> Result<()> {
     run(async {
         let stage = Stage::set(&[]).await?;
-        let (mut server, port) = Camera::of(origin::source().await?).start().await?;
+        let camera = Camera { port: free_port()?, ..Camera::of(origin::source().await?) };
+        let (mut server, port) = camera.start().await?;
         let stream = stage.pull(&address(port)).await?;
         stage.until_state(&stream, "live").await?;
         stage.stored(&stream, 2.0).await?;
         server.kill().await?;
         let shown = stage.until_state(&stream, "interrupted").await?;
         ensure!(shown["state_reason"].is_string(), "{shown}");
-        let (_server, _) = Camera { port, ..Camera::of(origin::source().await?) }.start().await?;
+        let (_server, _) = camera.start().await?;
         let shown = stage.until_state(&stream, "live").await?;
         // The file begins again, and so does its time.
         assert_eq!(shown["session"], 2, "{shown}");

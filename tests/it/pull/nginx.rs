@@ -6,11 +6,11 @@ use std::process::Stdio;
 use tokio::process::{Child, Command};
 
 use super::stage::SOON;
-use crate::harness::wait_for;
+use crate::harness::{free_port, wait_for};
 
 /// Starts it on a port of its own; with its address. Dropping it stops it.
 pub async fn nginx(folder: &Path) -> Result<(Child, String)> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = free_port()?;
     let at = folder.display();
     let config = format!(
         "daemon off; pid {at}/pid; error_log {at}/error.log; events {{}}
