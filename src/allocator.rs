@@ -41,23 +41,29 @@ pub fn set_up() {
     }
 }
 
-/// Returns free memory from the middle of the heaps too, now and then until shutdown.
+/// Returns free memory from the middle of the heaps too, now and then until shutdown, and tells what is left.
 pub async fn keep_small(shutdown: CancellationToken) -> anyhow::Result<()> {
     loop {
+        // About a millisecond, during which those who allocate wait.
+        tokio::task::spawn_blocking(give_back).await?;
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(EVERY) => {}
         }
-        // About a millisecond, during which those who allocate wait.
-        tokio::task::spawn_blocking(give_back).await?;
     }
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "the only way to tell glibc")]
 fn give_back() {
-    // SAFETY: malloc_trim takes an integer and may be called from any thread at any time.
-    unsafe { libc::malloc_trim(0) };
+    // SAFETY: both may be called from any thread at any time, and take an integer or nothing.
+    let heaps = unsafe {
+        libc::malloc_trim(0);
+        libc::mallinfo2()
+    };
+    // What is free lies between what is not: the pages that are free as a whole were just returned.
+    metrics::gauge!("crest_memory_allocated_bytes").set((heaps.uordblks + heaps.hblkhd) as f64);
+    metrics::gauge!("crest_memory_unused_bytes").set(heaps.fordblks as f64);
 }
 
 /// Other C libraries are used as they are.

@@ -121,7 +121,7 @@ fn difference(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>, per
 }
 
 /// The sum of all series of this name.
-fn sum(metrics: &str, name: &str) -> f64 {
+pub fn sum(metrics: &str, name: &str) -> f64 {
     sum_where(metrics, name, "")
 }
 

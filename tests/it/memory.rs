@@ -140,6 +140,8 @@ fn a_stream_that_is_over_is_not_in_the_metrics() -> Result<()> {
         wait_for("the series of a stream that is over to go", SOON, gone).await?;
         ensure!(shows(&server, &live).await?, "the series of the stream that is live must stay");
         ensure!(shows(&server, "crest_decisions_total").await?, "the counters of the program must stay");
+        let allocated = server.as_operator().counter("crest_memory_allocated_bytes").await?;
+        ensure!(allocated > 1e6 && shows(&server, "crest_memory_unused_bytes").await?, "{allocated} bytes");
         other.end().await?;
         let none = || async { Ok((!shows(&server, "str_").await?).then_some(())) };
         wait_for("every series that names a stream to go", SOON, none).await
