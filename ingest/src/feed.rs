@@ -207,6 +207,11 @@ impl Feed {
         }
     }
 
+    /// What comes next comes so long after the latest packet.
+    pub(crate) fn leave_out(&mut self, after: MediaTime) {
+        self.media.timeline.leave_out(after);
+    }
+
     fn place(&mut self, event: MediaEvent) -> MediaEvent {
         let placed = match event {
             MediaEvent::Video(packet) => MediaEvent::Video(self.media.timeline.place(Track::Video, packet)),

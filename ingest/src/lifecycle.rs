@@ -281,6 +281,10 @@ impl Life {
                     opening.anchor = Some(wall);
                     continue;
                 }
+                Delivery::LeftOut(after) => {
+                    feed.iter_mut().for_each(|feed| feed.leave_out(after));
+                    continue;
+                }
                 Delivery::Gone(reason) => break Departure::Gone(reason),
                 Delivery::Over(ending, reply) => break Departure::Ended(ending, reply),
             };

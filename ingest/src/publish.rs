@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crest_core::codec::MediaEvent;
 use crest_core::key::KeyDigest;
 use crest_core::stream::SourceKind;
-use crest_core::{StreamId, WallTime};
+use crest_core::{MediaTime, StreamId, WallTime};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -71,6 +71,8 @@ pub(crate) enum Delivery {
     Media(MediaEvent),
     /// Wall-clock time of the packet that follows.
     Anchor(WallTime),
+    /// The packet that follows comes so long after the latest one, whatever its timestamp says.
+    LeftOut(MediaTime),
     Gone(String),
     /// It has nothing more to give, ever.
     Over(Ending, oneshot::Sender<crest_core::Result<()>>),
@@ -128,6 +130,13 @@ impl Publication {
         let _ = self.deliveries.send(Delivery::Anchor(wall)).await;
     }
 
+    /// Says that something of the broadcast is left out: the packet that is delivered next comes `after` the latest
+    /// one, by their decoding times, although its timestamp may not say so.
+    pub(crate) async fn left_out(&self, after: MediaTime) {
+        // A feed that is over does not need to know.
+        let _ = self.deliveries.send(Delivery::LeftOut(after)).await;
+    }
+
     /// Says why nothing more will come.
     pub async fn close(self, reason: impl Into<String>) {
         // A feed that is over already does not need to know.
@@ -179,7 +188,7 @@ impl Source {
         loop {
             match self.deliveries.try_recv() {
                 Ok(Delivery::Media(event)) => return Some(event),
-                Ok(Delivery::Anchor(_)) => {}
+                Ok(Delivery::Anchor(_) | Delivery::LeftOut(_)) => {}
                 Ok(Delivery::Gone(_) | Delivery::Over(..)) | Err(_) => return None,
             }
         }

@@ -13,6 +13,8 @@ const BACK: i64 = 1_000_000_000;
 const BEHIND: i64 = 15_000_000_000;
 /// How far one track may be ahead of the other in what arrives.
 const INTERLEAVED: i64 = 1_000_000_000;
+/// How far what a source says of the time that it left out may lie from what its timestamps say.
+const ABOUT: i64 = 2_000_000_000;
 /// The smallest step between two packets of a track: representable in any container's timescale.
 const STEP: i64 = 1_000_000;
 /// The longest time between decoding and presentation that is believed.
@@ -49,6 +51,8 @@ pub struct Timeline {
     head: i64,
     /// The latest end of a packet placed.
     end: i64,
+    /// How long after the head the next packet comes, where something was left out.
+    left_out: Option<i64>,
     rebased: u64,
 }
 
@@ -61,6 +65,7 @@ impl Default for Timeline {
             audio: Progress { last: None, frame: 21_000_000 },
             head: 0,
             end: 0,
+            left_out: None,
             rebased: 0,
         }
     }
@@ -113,6 +118,11 @@ impl Timeline {
         }
     }
 
+    /// The next packet comes so long after the head: what lies between was left out, and stays a gap.
+    pub fn leave_out(&mut self, after: MediaTime) {
+        self.left_out = Some(after.nanos().max(0));
+    }
+
     /// The end of the last packet placed.
     pub fn end(&self) -> MediaTime {
         MediaTime::from_nanos(self.end)
@@ -136,6 +146,15 @@ impl Timeline {
             self.offset = Some(offset);
             return offset;
         };
+        if let Some(after) = self.left_out.take() {
+            let at = self.head.saturating_add(after);
+            let said = raw.saturating_add(offset);
+            if said.abs_diff(at) <= ABOUT.unsigned_abs() {
+                self.head = self.head.max(said);
+                return offset;
+            }
+            return self.rebase(at, raw);
+        }
         let head = self.head;
         let progress = *self.progress(track);
         let own = progress.last.unwrap_or(head.saturating_sub(BEHIND)).max(head.saturating_sub(BEHIND));
@@ -152,9 +171,15 @@ impl Timeline {
                 return previous;
             }
         }
-        let rebased = head.saturating_add(progress.frame).saturating_sub(raw);
-        self.previous = Some((offset, head));
+        self.rebase(head.saturating_add(progress.frame), raw)
+    }
+
+    /// What the publisher calls `raw` lies at `at` from here on.
+    fn rebase(&mut self, at: i64, raw: i64) -> i64 {
+        let rebased = at.saturating_sub(raw);
+        self.previous = self.offset.map(|offset| (offset, self.head));
         self.offset = Some(rebased);
+        self.head = self.head.max(at);
         self.rebased += 1;
         rebased
     }

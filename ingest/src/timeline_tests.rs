@@ -44,6 +44,21 @@ fn a_stall_stays_a_gap_and_a_jump_is_closed_up_for_both_tracks() {
 }
 
 #[test]
+fn what_was_left_out_stays_a_gap_whatever_the_timestamps_behind_it_are() {
+    // They go on, jump ahead by about as much, and begin anew.
+    for (raw, placed) in [(1040, 91_000), (90_500, 90_500), (7, 91_000)] {
+        let mut timeline = Timeline::default();
+        place(&mut timeline, Track::Video, 0);
+        place(&mut timeline, Track::Audio, 10);
+        place(&mut timeline, Track::Video, 1000);
+        timeline.leave_out(MediaTime::from_millis(90_000));
+        assert_eq!(place(&mut timeline, Track::Video, raw), placed, "{raw}");
+        assert_eq!(place(&mut timeline, Track::Audio, raw + 5), placed + 5, "{raw}");
+        assert_eq!(place(&mut timeline, Track::Video, raw + 33), placed + 33, "{raw}");
+    }
+}
+
+#[test]
 fn packets_of_the_other_track_from_before_the_jump_keep_their_place() {
     let mut timeline = Timeline::default();
     place(&mut timeline, Track::Video, 0);

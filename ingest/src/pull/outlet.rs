@@ -17,6 +17,9 @@ use crate::publish::Publication;
 
 /// How far from the present what a source says of the time can lie; beyond it, it is not believed to be live.
 const PRESENT: i64 = 3_600_000;
+/// So much of a live broadcast may be missing between two pieces, in milliseconds, before what follows is placed by
+/// the time that they were recorded at: those who write these times round them.
+const MISSING: std::ops::RangeInclusive<i64> = 2000..=PRESENT;
 /// How much media is held back at most until both tracks are known.
 const TOLD: MediaTime = MediaTime::from_millis(1000);
 const HELD_EVENTS: usize = 1024;
@@ -64,6 +67,11 @@ pub(super) struct Outlet<'a> {
     first: Option<MediaTime>,
     refused: bool,
     anchor: Option<WallTime>,
+    /// When the next packet was recorded, where that is known.
+    recorded_at: Option<WallTime>,
+    /// When and at which decoding time the latest was recorded of which that is known, and the latest decoding time.
+    clock: Option<(WallTime, MediaTime, MediaTime)>,
+    live: bool,
     pace: Pace,
     progress: Progress,
     given: bool,
@@ -82,6 +90,9 @@ impl<'a> Outlet<'a> {
             first: None,
             refused: false,
             anchor: None,
+            recorded_at: None,
+            clock: None,
+            live: true,
             pace,
             progress: Progress::new(),
             given: false,
@@ -100,11 +111,14 @@ impl<'a> Outlet<'a> {
 
     /// What follows is a recording: it goes in as fast as it plays.
     pub(super) fn recorded(&mut self) {
+        self.live = false;
         self.pace = Pace::new(self.config.recorded_speed);
     }
 
-    /// The next packet was recorded then. Counts for the first alone, and only where it can be so.
+    /// The next packet was recorded then. The first of all began the session then, if that can be so; a later one tells
+    /// what was left out of a live broadcast before it.
     pub(super) fn anchor(&mut self, wall: WallTime) {
+        self.recorded_at = Some(wall);
         let off = wall.0.saturating_sub(now().0);
         if self.first.is_none() && (-PRESENT..=0).contains(&off) {
             self.anchor = Some(wall);
@@ -133,6 +147,7 @@ impl<'a> Outlet<'a> {
             MediaEvent::Video(packet) | MediaEvent::Audio(packet) => Some(packet.dts),
             MediaEvent::VideoConfig(_) | MediaEvent::AudioConfig(_) => None,
         };
+        let left_out = dts.and_then(|dts| self.left_out(dts));
         let Some(publication) = &self.publication else {
             if let MediaEvent::Video(packet) | MediaEvent::Audio(packet) = &event {
                 self.held += packet.data.len();
@@ -155,7 +170,24 @@ impl<'a> Outlet<'a> {
         if let Some(dts) = dts {
             tokio::time::sleep_until(self.pace.due(dts, Instant::now())).await;
         }
+        if let Some(after) = left_out {
+            publication.left_out(after).await;
+        }
         given(publication.deliver(event).await)
+    }
+
+    /// How long after the latest packet this one was recorded, where something is missing between them.
+    fn left_out(&mut self, dts: MediaTime) -> Option<MediaTime> {
+        let Some(wall) = self.recorded_at.take() else {
+            if let Some((_, _, latest)) = &mut self.clock {
+                *latest = (*latest).max(dts);
+            }
+            return None;
+        };
+        let before = self.clock.replace((wall, dts, dts));
+        let (at, from, latest) = before.filter(|_| self.live)?;
+        let missing = wall.0.saturating_sub(at.plus_millis((latest - from).nanos() / 1_000_000).0);
+        MISSING.contains(&missing).then(|| MediaTime::from_millis(missing))
     }
 
     /// Says why nothing more comes at the moment.

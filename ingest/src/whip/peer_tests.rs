@@ -305,7 +305,7 @@ async fn each_side_hears_when_the_other_leaves() {
     tokio::time::timeout(SOON, async { while peer.step().await {} }).await.unwrap();
     let gone = loop {
         match tokio::time::timeout(SOON, source.next()).await.unwrap() {
-            Delivery::Media(_) | Delivery::Anchor(_) | Delivery::Over(..) => {}
+            Delivery::Media(_) | Delivery::Anchor(_) | Delivery::LeftOut(_) | Delivery::Over(..) => {}
             Delivery::Gone(reason) => break reason,
         }
     };

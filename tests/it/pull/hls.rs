@@ -188,6 +188,37 @@ fn what_is_unlike_before_goes_on_and_advertisements_are_left_out() -> Result<()>
 }
 
 #[test]
+fn after_a_long_advertisement_the_broadcast_lies_where_it_was_recorded() -> Result<()> {
+    run(async {
+        let (origin, stage) = (Origin::start().await?, Stage::set(&[]).await?);
+        let pieces = origin.path("main%d.ts").display().to_string();
+        origin::cut(origin::source().await?, &origin.path("main.m3u8"), &["-hls_segment_filename", &pieces]).await?;
+        let piece = |name: &str| format!("#EXTINF:2.0,\n{name}.ts\n");
+        let began = jiff::Timestamp::now() - Duration::from_secs(120);
+        let head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n";
+        let before = format!("{head}#EXT-X-PROGRAM-DATE-TIME:{began:.3}\n{}{}", piece("main0"), piece("main1"));
+        origin.write("live.m3u8", &before)?;
+        let stream = stage.pull(&origin.url("live.m3u8")).await?;
+        stage.stored(&stream, 3.5).await?;
+        // Forty seconds of advertisements, of which nothing is there; behind them the file goes on.
+        let cue = "#EXT-X-CUE-OUT:40\n#EXT-X-DISCONTINUITY\n".to_owned();
+        let rest = format!("#EXT-X-DISCONTINUITY\n{}{}#EXT-X-ENDLIST\n", piece("main2"), piece("main3"));
+        origin.write("live.m3u8", &(before + &cue + &piece("ad").repeat(20) + &rest))?;
+        let shown = stage.until_state(&stream, "ended").await?;
+        assert_eq!(shown["session"], 1, "{shown}");
+        for kind in ["v", "a"] {
+            let mut times = stage.times(&stream, kind).await?;
+            times.sort_by(f64::total_cmp);
+            let gap = times.iter().zip(times.iter().skip(1)).map(|(one, next)| next - one).fold(0.0, f64::max);
+            ensure!((gap - 40.0).abs() < 0.2, "{kind}: a gap of {gap} s");
+            ensure!((span(&times) - 48.0).abs() < 0.2, "{kind}: {} s", span(&times));
+        }
+        ensure!(stage.api.counter("crest_pull_ad_segments_total").await? >= 20.0);
+        Ok(())
+    })
+}
+
+#[test]
 fn advertisements_that_date_ranges_name_are_not_even_fetched() -> Result<()> {
     run(async {
         let (origin, stage, source) = (Origin::start().await?, Stage::set(&[]).await?, origin::source().await?);
