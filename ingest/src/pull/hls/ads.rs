@@ -28,11 +28,14 @@ impl Span {
     }
 }
 
+/// Seconds that an advertisement between cues is taken to last which says of neither its length nor its end.
+const UNKNOWN_LENGTH: f64 = 300.0;
+
 /// The beginning or the end of an advertisement between two segments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Cue {
-    /// What follows is one.
-    Out,
+    /// What follows is one, for so many seconds more where that is said.
+    Out(Option<f64>),
     /// What follows is none.
     In,
 }
@@ -40,12 +43,49 @@ pub(crate) enum Cue {
 impl Cue {
     /// What the tags before a segment say last.
     pub(crate) fn of(tags: &[ExtTag]) -> Option<Self> {
-        let cue = |tag: &ExtTag| match tag.tag.as_str() {
-            "X-CUE-OUT" | "X-CUE-OUT-CONT" | "EXT-X-CUE-OUT" | "EXT-X-CUE-OUT-CONT" => Some(Self::Out),
-            "X-CUE-IN" | "EXT-X-CUE-IN" => Some(Self::In),
+        let cue = |tag: &ExtTag| match tag.tag.trim_start_matches("EXT-") {
+            "X-CUE-OUT" | "X-CUE-OUT-CONT" => Some(Self::Out(tag.rest.as_deref().and_then(left))),
+            "X-CUE-IN" => Some(Self::In),
             _ => None,
         };
         tags.iter().filter_map(cue).next_back()
+    }
+}
+
+/// The seconds that are left by what stands behind a cue: `30`, `DURATION=30`, `10/30`,
+/// `ElapsedTime=10,Duration=30`.
+fn left(said: &str) -> Option<f64> {
+    let named = |names: [&str; 2]| names.iter().find_map(|name| attribute(said, name));
+    let (elapsed, length) = match said.split_once('/') {
+        Some((elapsed, length)) if !said.contains('=') => (Some(elapsed), Some(length)),
+        _ => (named(["ElapsedTime", "ELAPSED"]), named(["DURATION", "Duration"]).or(Some(said))),
+    };
+    let seconds = |text: &str| text.trim().parse::<f64>().ok().filter(|s| (0.0..86_400.0).contains(s));
+    Some((seconds(length?)? - elapsed.and_then(seconds).unwrap_or(0.0)).max(0.0))
+}
+
+/// How many seconds are left of an advertisement between cues, before a segment of `seconds`: `None` while no cue was
+/// seen, 0 outside.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Break(Option<f64>);
+
+impl Break {
+    /// What is left at the beginning of a segment with this cue before it; goes on to its end.
+    pub(crate) fn pass(&mut self, cue: Option<Cue>, seconds: f64) -> Option<f64> {
+        let at = match cue {
+            Some(Cue::Out(Some(left))) => Some(left),
+            // One that goes on.
+            Some(Cue::Out(None)) => Some(self.0.filter(|left| *left > 0.0).unwrap_or(UNKNOWN_LENGTH)),
+            Some(Cue::In) => Some(0.0),
+            None => self.0,
+        };
+        self.0 = at.map(|left| (left - seconds).max(0.0));
+        at
+    }
+
+    /// Whether a segment is an advertisement at the beginning of which so much is left: lengths are rounded.
+    pub(crate) fn covers(left: Option<f64>, seconds: f64) -> bool {
+        left.is_some_and(|left| left > seconds / 2.0)
     }
 }
 
@@ -117,9 +157,31 @@ mod tests {
 
     #[test]
     fn the_last_cue_before_a_segment_holds() {
-        let tag = |tag: &str| ExtTag { tag: tag.to_owned(), rest: None };
+        let tag = |tag: &str, rest: Option<&str>| ExtTag { tag: tag.to_owned(), rest: rest.map(str::to_owned) };
         assert_eq!(Cue::of(&[]), None);
-        assert_eq!(Cue::of(&[tag("X-CUE-OUT"), tag("X-OTHER")]), Some(Cue::Out));
-        assert_eq!(Cue::of(&[tag("X-CUE-OUT-CONT"), tag("X-CUE-IN")]), Some(Cue::In));
+        assert_eq!(Cue::of(&[tag("X-CUE-OUT", None), tag("X-OTHER", None)]), Some(Cue::Out(None)));
+        assert_eq!(Cue::of(&[tag("X-CUE-OUT-CONT", Some("10/30")), tag("X-CUE-IN", None)]), Some(Cue::In));
+        for (said, seconds) in
+            [("30", 30.0), ("DURATION=30.5", 30.5), ("10/30", 20.0), ("ElapsedTime=12,Duration=30,SCTE35=/DA=", 18.0)]
+        {
+            assert_eq!(Cue::of(&[tag("X-CUE-OUT", Some(said))]), Some(Cue::Out(Some(seconds))), "{said}");
+        }
+        assert_eq!(Cue::of(&[tag("X-CUE-OUT", Some("soon"))]), Some(Cue::Out(None)));
+    }
+
+    #[test]
+    fn an_advertisement_ends_with_its_length_or_its_cue() {
+        let ads = |cues: &[Option<Cue>]| {
+            let mut of = Break::default();
+            let pieces = cues.iter().map(|cue| Break::covers(of.pass(*cue, 5.9), 5.9));
+            pieces.collect::<Vec<_>>()
+        };
+        let (out, long) = (Some(Cue::Out(Some(12.0))), Some(Cue::Out(None)));
+        assert_eq!(ads(&[None, out, None, None]), [false, true, true, false]);
+        assert_eq!(ads(&[long, None, Some(Cue::In), None]), [true, true, false, false]);
+        assert_eq!(ads(&[out, long, None]), [true, true, false], "one that goes on has its length");
+        assert_eq!(ads(&[long; 60]).iter().filter(|ad| **ad).count(), 60, "as long as it is said anew");
+        let endless = [&[long][..], &[None; 99]].concat();
+        assert_eq!(ads(&endless).iter().filter(|ad| **ad).count(), 51, "300 s");
     }
 }

@@ -88,8 +88,8 @@ pub(crate) struct Piece {
     pub(crate) at: Option<WallTime>,
     /// It lies in a stretch that the playlist calls an advertisement.
     pub(crate) ad: bool,
-    /// Where such a stretch begins or ends.
-    pub(crate) cue: Option<Cue>,
+    /// Seconds that are left of an advertisement between cues where it begins; unknown where no cue is listed before.
+    pub(crate) break_left: Option<f64>,
     /// Its server says that it does not have it (`EXT-X-GAP`).
     pub(crate) gap: bool,
     /// How it is encrypted, if it is.
@@ -109,7 +109,7 @@ impl Piece {
             seconds: self.seconds,
             at: self.at,
             ad: self.ad,
-            cue: self.cue,
+            break_left: self.break_left,
             gap: self.gap,
             encryption: self.encryption.clone(),
         }
@@ -172,7 +172,7 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span], counted: bool) ->
     // What is said once holds until it is said anew.
     let (mut map, mut encryption, mut at, mut range_end) = (None, None, None::<WallTime>, None::<(Url, u64)>);
     let (mut pieces, mut addresses) = (Vec::with_capacity(media.segments.len()), 0_usize);
-    let mut tags = parts::Tags::default();
+    let (mut tags, mut cues) = (parts::Tags::default(), ads::Break::default());
     // Numbers are counted on from here.
     let first = media.media_sequence.min(u64::MAX / 2);
     let mut timeline = media.discontinuity_sequence.min(u64::MAX / 2);
@@ -227,7 +227,7 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span], counted: bool) ->
             seconds,
             at,
             ad: at.is_some_and(|at| ads.iter().any(|span| span.covers(at))),
-            cue: Cue::of(&segment.unknown_tags),
+            break_left: cues.pass(Cue::of(&segment.unknown_tags), seconds),
             gap: segment.unknown_tags.iter().any(|tag| tag.tag == "X-GAP"),
             encryption: encryption.clone(),
         });

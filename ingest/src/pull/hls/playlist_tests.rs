@@ -110,8 +110,8 @@ fn advertisements_and_keys_are_seen() {
     );
     let ads: Vec<_> = media.pieces.iter().map(|piece| piece.ad).collect();
     assert_eq!(ads, [false, true, true, false, false, false, false, false, false]);
-    let cues: Vec<_> = media.pieces.iter().map(|piece| piece.cue).collect();
-    assert_eq!(cues[4..7], [Some(Cue::Out), None, Some(Cue::In)]);
+    let left: Vec<_> = media.pieces.iter().map(|piece| piece.break_left).collect();
+    assert_eq!(left[3..7], [None, Some(30.0), Some(28.0), Some(0.0)]);
     let encrypted: Vec<_> = media.pieces[6..].iter().map(|piece| piece.encryption.is_some()).collect();
     assert_eq!(encrypted, [true, true, false]);
 }

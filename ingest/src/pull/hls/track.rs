@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::super::Trouble;
 use super::super::source::Sources;
 use super::Listed;
-use super::ads::Cue;
+use super::ads::Break;
 use super::ahead::Ahead;
 use super::key::{Clear, Encryption, Keys};
 use super::parts::waiting;
@@ -46,6 +46,8 @@ pub(super) struct Track<'a> {
     lost: u32,
     /// Whether an advertisement that was announced between pieces goes on.
     in_ad: bool,
+    /// What is left of it behind the piece that was entered last.
+    break_left: Option<f64>,
     open: Option<Open>,
     ahead: Ahead<'a>,
     keys: Keys,
@@ -80,6 +82,7 @@ impl<'a> Track<'a> {
             over: false,
             lost: 0,
             in_ad: false,
+            break_left: None,
             open: None,
             ahead: Ahead::default(),
             keys: Keys::default(),
@@ -222,11 +225,10 @@ impl<'a> Track<'a> {
 
     /// Takes note of what holds from the beginning of a piece on.
     fn enter(&mut self, piece: &Piece) {
-        match piece.cue {
-            Some(Cue::Out) => self.in_ad = true,
-            Some(Cue::In) => self.in_ad = false,
-            None => {}
-        }
+        // Cues that were listed and are not any more hold on.
+        let left = piece.break_left.or(self.break_left);
+        self.in_ad = Break::covers(left, piece.seconds);
+        self.break_left = left.map(|left| (left - piece.seconds).max(0.0));
         // Playlists that do not say how many discontinuities have left them are counted on from here.
         let timeline = match self.timeline {
             Some(timeline) if self.alike => timeline + u64::from(piece.discontinuity),

@@ -21,7 +21,7 @@ fn piece(sequence: u64, parts: usize, whole: bool) -> Piece {
         seconds: 2.0,
         at: None,
         ad: false,
-        cue: None,
+        break_left: None,
         gap: false,
         encryption: None,
     }
