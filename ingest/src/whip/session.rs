@@ -15,6 +15,8 @@ use crate::publish::Publication;
 
 /// The least time between two requests for a keyframe: publishers answer them with many bytes.
 const KEYFRAME_PAUSE: Duration = Duration::from_millis(500);
+/// Bytes of pictures that never end which a session may bring in all: the library keeps their pieces.
+const UNFINISHED: usize = 64 << 20;
 /// Datagrams that say farewell: a few, of RTCP and DTLS.
 const FAREWELL: usize = 16;
 
@@ -43,6 +45,8 @@ struct Keyframes {
     last: Instant,
     requested: Option<Instant>,
     wanted: bool,
+    /// The next one may be damaged, and is not enough.
+    spoiled: bool,
 }
 
 impl Keyframes {
@@ -55,7 +59,7 @@ impl Keyframes {
 
     fn arrived(&mut self, at: Instant) {
         self.last = self.last.max(at);
-        self.wanted = false;
+        self.wanted = std::mem::take(&mut self.spoiled);
     }
 
     fn ask(&mut self, now: Instant) {
@@ -69,7 +73,8 @@ impl Keyframes {
 /// What the library says next.
 pub(super) enum Said {
     Output(Output),
-    /// Packets of this track make no frame, whatever comes behind them. They are gone.
+    /// Packets of this track make no frame. They are gone, but for pieces of H.264 that the library puts in front of the
+    /// next unit in pieces.
     NoFrame(Mid),
 }
 
@@ -101,6 +106,9 @@ pub(super) struct Session {
     idle: Duration,
     /// The latest media; the beginning, before there is any.
     heard: Instant,
+    /// Bytes that arrived since the latest frame, and of frames in which there was nothing.
+    arrived: usize,
+    unfinished: usize,
 }
 
 impl Session {
@@ -118,9 +126,22 @@ impl Session {
             last: now,
             requested: None,
             wanted: false,
+            spoiled: false,
         };
         let (tracks, idle) = (Tracks::new(now), config.idle.0);
-        Self { rtc: agreed.rtc, route, inbox, local, publication, tracks, keyframes, idle, heard: now }
+        Self {
+            rtc: agreed.rtc,
+            route,
+            inbox,
+            local,
+            publication,
+            tracks,
+            keyframes,
+            idle,
+            heard: now,
+            arrived: 0,
+            unfinished: 0,
+        }
     }
 
     /// Runs until the publisher is gone or not wanted any more, or `over` is cancelled, which it is for sure then.
@@ -165,6 +186,7 @@ impl Session {
             if due.is_some_and(|due| due <= now) {
                 self.ask_for_keyframe(now);
             }
+            self.arrived += datagram.as_ref().map_or(0, |datagram| datagram.data.len());
             let taken = match &datagram {
                 Some(datagram) => match self.receive(datagram) {
                     Some(input) => self.rtc.handle_input(input),
@@ -185,6 +207,7 @@ impl Session {
                 Said::Output(output) => output,
                 Said::NoFrame(mid) => {
                     self.lost(mid);
+                    self.keyframes.spoiled |= Some(mid) == self.keyframes.mid;
                     continue;
                 }
             };
@@ -210,6 +233,13 @@ impl Session {
     }
 
     async fn take(&mut self, media: &MediaData) -> Result<(), Ending> {
+        let arrived = std::mem::take(&mut self.arrived);
+        if media.data.is_empty() {
+            self.unfinished += arrived;
+            if self.unfinished > UNFINISHED {
+                return Err(Ending::new(Some("unfinished"), "the publisher's pictures have no end"));
+            }
+        }
         let Some(frame) = Frame::new(media) else { return Ok(()) };
         let taken = self.tracks.take(&frame).map_err(|Erratic| {
             Ending::new(Some("configurations"), "the publisher's configuration changes all the time")
@@ -226,9 +256,9 @@ impl Session {
             if !self.publication.deliver(event).await {
                 return Err(Ending::new(None, "disconnected"));
             }
+            // Delivering may have waited for the feed; that was not the publisher's silence.
+            self.heard = Instant::now();
         }
-        // Delivering may have waited for the feed; that was not the publisher's silence.
-        self.heard = Instant::now();
         Ok(())
     }
 
@@ -255,10 +285,12 @@ impl Session {
             return;
         }
         for _ in 0..FAREWELL {
-            match self.rtc.poll_output() {
-                Ok(Output::Transmit(datagram)) => self.route.send(&datagram.contents, datagram.destination).await,
-                Ok(Output::Event(_)) => {}
-                Ok(Output::Timeout(_)) | Err(_) => return,
+            match poll(&mut self.rtc) {
+                Ok(Said::Output(Output::Transmit(datagram))) => {
+                    self.route.send(&datagram.contents, datagram.destination).await;
+                }
+                Ok(Said::Output(Output::Event(_)) | Said::NoFrame(_)) => {}
+                Ok(Said::Output(Output::Timeout(_))) | Err(_) => return,
             }
         }
     }
