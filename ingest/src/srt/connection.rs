@@ -33,10 +33,6 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
 ) {
     let counted = Counted::new("crest_srt_connections");
-    if let Err(reason) = socket.understood(config.passphrase.is_some()) {
-        metrics::counter!("crest_srt_connections_refused_total", "cause" => "passphrase").increment(1);
-        return tracing::info!(%peer, reason, "an SRT publisher was refused");
-    }
     let admitted = tokio::select! {
         admitted = tokio::time::timeout(config.handshake.0, admit(&socket, peer, publishers)) => admitted,
         () = make_room.cancelled() => Ok(None),

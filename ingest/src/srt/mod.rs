@@ -111,6 +111,12 @@ impl PublishServer for SrtServer {
                 }
                 None => break,
             };
+            // Before it takes a place: whoever does not know the passphrase pushes nobody out.
+            if let Err(reason) = socket.understood(self.config.passphrase.is_some()) {
+                metrics::counter!("crest_srt_connections_refused_total", "cause" => "passphrase").increment(1);
+                tracing::info!(%peer, reason, "an SRT publisher was refused");
+                continue;
+            }
             let make_room = CancellationToken::new();
             let leave = make_room.clone();
             let place = match crowd.enter(peer.ip(), move || leave.cancel()) {

@@ -119,8 +119,10 @@ impl Socket {
         match (secret, self.get(Setting::ReceiveKeys)) {
             (true, Some(SECURED)) | (false, Some(UNSECURED)) => Ok(()),
             (true, Some(OTHER_SECRET)) => Err("its passphrase is not that of srt.passphrase"),
-            (true, _) => Err("it has no passphrase, and srt.passphrase is set"),
-            (false, _) => Err("it has a passphrase, and srt.passphrase is not set"),
+            (true, Some(UNSECURED)) => Err("it has no passphrase, and srt.passphrase is set"),
+            (true, Some(_)) => Err("its encryption is not understood"),
+            (false, Some(_)) => Err("it has a passphrase, and srt.passphrase is not set"),
+            (_, None) => Err("it was gone at once"),
         }
     }
 
