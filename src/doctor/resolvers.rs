@@ -24,6 +24,10 @@ fn resolver(resolver: &ResolverConfig) -> Finding {
     if is_there(name) {
         return Finding::ok(CHECK, format!("{sites}: {name}"));
     }
+    if name.contains('/') {
+        let missing = format!("{sites}: there is no {name}; streams from there cannot be pulled");
+        return Finding::note(CHECK, missing, "# correct its command in pull.resolvers");
+    }
     Finding::note(
         CHECK,
         format!("{sites}: {name} is not installed; streams from there cannot be pulled"),

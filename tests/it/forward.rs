@@ -12,9 +12,10 @@ use tokio::process::{Child, Command};
 
 use crate::broadcast;
 use crate::garbage::client::{Client, tags_of};
-use crate::harness::{decodes_silently, free_port, run, signal, succeed, wait_for};
+use crate::harness::{decodes_silently, run, signal, succeed, wait_for};
 use crate::publisher::Publisher;
 use crate::server::{Api, Server};
+use crate::services::free_port;
 use crate::stored::segments;
 
 const SOON: Duration = Duration::from_secs(30);

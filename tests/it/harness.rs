@@ -3,11 +3,9 @@
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::future::Future;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tokio::process::Command;
 use tokio::runtime::Runtime;
@@ -22,20 +20,6 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 /// Runs a test.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
     RUNTIME.block_on(test)
-}
-
-/// A TCP port of this machine that is free now, and stays so while nobody listens there: none of those that the system
-/// gives to whoever connects.
-pub fn free_port() -> Result<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let own = (std::process::id() % 100) as u16 * 100;
-    for _ in 0..1000 {
-        let port = 20_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no port between 20000 and 30000 is free")
 }
 
 /// Asks again and again until there is an answer. An error of the last question is told.

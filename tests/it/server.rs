@@ -8,7 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::OnceCell;
 
 use crate::harness::{crest_command, signal, untouched, wait_for};
@@ -47,6 +47,8 @@ pub struct Server {
     child: Child,
     /// The process, `crest` or its keeper.
     pid: u32,
+    /// Whoever waits for the process closes its standard input, and the keeper ends its server then.
+    _stdin: Option<ChildStdin>,
     /// What it logs.
     pub log: PathBuf,
     /// Its data directory.
@@ -119,7 +121,7 @@ impl Server {
             .spawn()
             .context("crest cannot be started")?;
         let pid = child.id().context("crest has ended already")?;
-        let stdout = child.stdout.take().context("crest has no standard output")?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take().context("crest has no standard output")?);
         let begun = async {
             let told = tokio::time::timeout(expected.limit, addresses(stdout, expected.rtmp)).await;
             let (http, rtmp) = told.context("crest did not say where it listens")??;
@@ -135,7 +137,7 @@ impl Server {
             ended = child.wait() => Err(Ended(ended.context("waiting for crest")?).into()),
         };
         let (http, rtmp) = begun.with_context(|| tail(&log))?;
-        Ok(Self { child, pid, log, data, http, rtmp })
+        Ok(Self { child, pid, _stdin: stdin, log, data, http, rtmp })
     }
 
     /// The API with the operator's key.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use crate::harness::free_port;
 use crate::ledger::logs::Logs;
 use crate::scene::Place;
 use crate::server::{Api, Ended, KEY, Server};
+use crate::services::free_address;
 
 /// A crest that may die and come back.
 pub struct Site {
@@ -24,9 +24,14 @@ pub struct Site {
 impl Site {
     /// A new data directory and free ports; nothing runs yet.
     pub fn new(settings: &[(&str, &str)]) -> Result<Self> {
-        let free = || free_port().map(|port| format!("127.0.0.1:{port}"));
         let settings = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Ok(Self { folder: tempfile::tempdir()?, http: free()?, rtmp: free()?, settings, running: Mutex::new(None) })
+        Ok(Self {
+            folder: tempfile::tempdir()?,
+            http: free_address()?,
+            rtmp: free_address()?,
+            settings,
+            running: Mutex::new(None),
+        })
     }
 
     /// Starts crest with these settings on top, this once.

@@ -9,7 +9,8 @@ use tokio::process::{Child, Command};
 
 use super::origin::{self, LENGTH};
 use super::stage::Stage;
-use crate::harness::{free_port, probe, run};
+use crate::harness::{probe, run};
+use crate::services::free_port;
 use crate::stored::{segments, span};
 
 /// GStreamer's RTSP server with a file, however it is to play it.

@@ -6,7 +6,8 @@ use std::process::Stdio;
 use tokio::process::{Child, Command};
 
 use super::stage::SOON;
-use crate::harness::{free_port, wait_for};
+use crate::harness::wait_for;
+use crate::services::free_port;
 
 /// Starts it on a port of its own; with its address. Dropping it stops it.
 pub async fn nginx(folder: &Path) -> Result<(Child, String)> {

@@ -73,6 +73,11 @@ fn free_listener() -> Result<TcpListener> {
     listener.context("no port is free")
 }
 
+/// A port for a server that is to come back there.
+pub fn free_port() -> Result<u16> {
+    Ok(free_listener()?.local_addr()?.port())
+}
+
 /// `127.0.0.1:PORT` for a server that is to come back there.
 pub fn free_address() -> Result<String> {
     Ok(free_listener()?.local_addr()?.to_string())
