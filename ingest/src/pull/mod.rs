@@ -3,6 +3,7 @@
 
 mod address;
 mod config;
+mod decoding_order;
 mod file;
 mod hls;
 mod http;

@@ -13,6 +13,7 @@ use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoParametersCodec}
 use tokio::time::timeout;
 
 use super::Trouble;
+use super::decoding_order::DecodingOrder;
 use super::outlet::Outlet;
 use super::source::Sources;
 
@@ -121,12 +122,12 @@ fn decoded(part: &str) -> String {
 #[derive(Default)]
 struct Track {
     config: Option<MediaEvent>,
-    last: Option<MediaTime>,
+    order: DecodingOrder,
 }
 
 impl Track {
-    /// The frame, behind its configuration where that is new. RTP says when frames are presented and not when
-    /// they are decoded; encoders that reorder frames are rare here, and theirs are decoded in the order in which they come.
+    /// The frame, behind its configuration where that is new. RTP says when frames are presented, and brings them in the
+    /// order in which they are decoded.
     fn event(&mut self, config: Option<MediaEvent>, pts: MediaTime, keyframe: bool, data: Bytes) -> Vec<MediaEvent> {
         let config = config.filter(|config| self.config.as_ref() != Some(config));
         if config.is_some() {
@@ -134,11 +135,7 @@ impl Track {
         }
         let Some(known) = &self.config else { return Vec::new() };
         let is_video = matches!(known, MediaEvent::VideoConfig(_));
-        let dts = self
-            .last
-            .map_or(pts, |last| if pts < last && last - pts < MediaTime::from_millis(1000) { last } else { pts });
-        self.last = Some(dts);
-        let packet = Packet { pts, dts, keyframe, data };
+        let packet = Packet { pts, dts: self.order.decoded_at(pts), keyframe, data };
         config
             .into_iter()
             .chain([if is_video { MediaEvent::Video(packet) } else { MediaEvent::Audio(packet) }])
