@@ -6,6 +6,7 @@
 
 use crest_core::WallTime;
 use m3u8_rs::ExtTag;
+use std::collections::HashMap;
 
 /// Milliseconds that an advertisement is taken to last whose end is not said yet.
 const UNKNOWN_END: i64 = 120_000;
@@ -89,26 +90,54 @@ impl Break {
     }
 }
 
+/// What is said of a date range, in one tag or in several with its id (RFC 8216 4.3.2.7).
+#[derive(Debug, Default)]
+struct Range {
+    is_ad: bool,
+    start: Option<WallTime>,
+    end: Option<WallTime>,
+    /// Seconds that it lasted, and was to last.
+    lasts: Option<f64>,
+    planned: Option<f64>,
+}
+
+impl Range {
+    fn read(&mut self, attributes: &str) {
+        let time = |name| WallTime::parse(attribute(attributes, name)?);
+        let seconds = |name| attribute(attributes, name)?.parse::<f64>().ok().filter(|s| (0.0..86_400.0).contains(s));
+        let class = attribute(attributes, "CLASS").unwrap_or_default();
+        self.is_ad |= class.contains("stitched-ad") || attribute(attributes, "SCTE35-OUT").is_some();
+        self.start = self.start.or_else(|| time("START-DATE"));
+        self.end = self.end.or_else(|| time("END-DATE"));
+        self.lasts = self.lasts.or_else(|| seconds("DURATION"));
+        self.planned = self.planned.or_else(|| seconds("PLANNED-DURATION"));
+    }
+
+    fn span(&self) -> Option<Span> {
+        let start = self.start.filter(|_| self.is_ad)?;
+        let lasts = self.lasts.or(self.planned).map_or(UNKNOWN_END, |seconds| (seconds * 1000.0) as i64);
+        Some(Span { start, end: self.end.unwrap_or_else(|| start.plus_millis(lasts)) })
+    }
+}
+
 /// The advertisements that a playlist's date ranges name. The playlist's parser keeps one range per segment,
 /// and several may stand before the first: they are read here.
 pub(crate) fn spans(playlist: &[u8]) -> Vec<Span> {
     let lines = playlist.split(|byte| matches!(byte, b'\n' | b'\r'));
-    let ranges = lines.filter_map(|line| line.strip_prefix(b"#EXT-X-DATERANGE:"));
-    ranges.take(SPANS).filter_map(|attributes| span(&String::from_utf8_lossy(attributes))).collect()
-}
-
-fn span(attributes: &str) -> Option<Span> {
-    let class = attribute(attributes, "CLASS").unwrap_or_default();
-    let is_ad = class.contains("stitched-ad") || attribute(attributes, "SCTE35-OUT").is_some();
-    if !is_ad {
-        return None;
+    let tags = lines.filter_map(|line| line.strip_prefix(b"#EXT-X-DATERANGE:"));
+    let (mut ranges, mut numbers) = (Vec::new(), HashMap::new());
+    for attributes in tags.take(SPANS) {
+        let attributes = String::from_utf8_lossy(attributes);
+        let id = attribute(&attributes, "ID").map(str::to_owned);
+        let number = id.map_or(ranges.len(), |id| *numbers.entry(id).or_insert(ranges.len()));
+        if number == ranges.len() {
+            ranges.push(Range::default());
+        }
+        if let Some(range) = ranges.get_mut(number) {
+            range.read(&attributes);
+        }
     }
-    let time = |name| WallTime::parse(attribute(attributes, name)?);
-    let seconds = |name| attribute(attributes, name)?.parse::<f64>().ok().filter(|s| (0.0..86_400.0).contains(s));
-    let start = time("START-DATE")?;
-    let lasts = || Some((seconds("DURATION").or_else(|| seconds("PLANNED-DURATION"))? * 1000.0) as i64);
-    let end = time("END-DATE").unwrap_or_else(|| start.plus_millis(lasts().unwrap_or(UNKNOWN_END)));
-    Some(Span { start, end })
+    ranges.iter().filter_map(Range::span).collect()
 }
 
 /// An attribute's value without its quotation marks.
@@ -153,6 +182,17 @@ mod tests {
         for none in ["2026-11-21T10:00:02Z", "2026-11-21T10:00:34.5Z", "2026-11-21T10:10:15Z", "2026-11-21T11:02:00Z"] {
             assert!(!covered(none), "{none}");
         }
+    }
+
+    #[test]
+    fn a_range_may_be_told_in_two_tags() {
+        let playlist = b"#EXTM3U\n\
+            #EXT-X-DATERANGE:ID=\"7\",START-DATE=\"2026-11-21T10:00:00Z\",PLANNED-DURATION=60,SCTE35-OUT=0xFC30\n\
+            #EXT-X-DATERANGE:ID=\"8\",START-DATE=\"2026-11-21T10:05:00Z\",DURATION=10\n\
+            #EXT-X-DATERANGE:ID=\"7\",DURATION=20,SCTE35-IN=0xFC30\n";
+        let at = |text: &str| WallTime::parse(text).unwrap();
+        let spans = spans(playlist);
+        assert_eq!(spans, [Span { start: at("2026-11-21T10:00:00Z"), end: at("2026-11-21T10:00:20Z") }]);
     }
 
     #[test]
