@@ -12,6 +12,7 @@ mod page;
 mod resolve;
 mod rtsp;
 mod source;
+mod turns;
 
 pub(crate) use address::Allowed;
 pub use config::{PullConfig, ResolverConfig};
@@ -184,6 +185,8 @@ impl Puller {
                     Err(Trouble::Passing("the server sends, but no media (pull.patience)".to_owned()))
                 }
             };
+            // What waited for its turn was not tried meanwhile.
+            since += std::mem::take(&mut place.waited);
             let given = place.has_begun(&outlet);
             // What was read need not have become a feed: it may have been refused.
             let begun = self.has_session().await;

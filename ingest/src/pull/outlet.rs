@@ -3,7 +3,7 @@
 use crest_core::codec::MediaEvent;
 use crest_core::space::Room;
 use crest_core::stream::Stream;
-use crest_core::{MediaTime, StreamId, WallTime};
+use crest_core::{MediaTime, OrganizationId, StreamId, WallTime};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ const AGAIN: Duration = Duration::from_millis(250);
 pub(super) struct Progress(Arc<Mutex<Instant>>);
 
 impl Progress {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 
@@ -91,6 +91,11 @@ impl<'a> Outlet<'a> {
     /// The stream that is fed.
     pub(super) fn stream(&self) -> &StreamId {
         &self.stream.id
+    }
+
+    /// Whose stream it is.
+    pub(super) fn organization(&self) -> &OrganizationId {
+        &self.stream.organization_id
     }
 
     /// Which audio track is taken, counted from 0; `None` takes the first, or the one that the source prefers.
