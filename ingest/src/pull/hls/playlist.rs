@@ -139,8 +139,9 @@ fn choose(master: &MasterPlaylist, base: &Url, max_height: u32, track: Option<u8
     let usable: Vec<_> = master.variants.iter().filter(|v| !v.is_i_frame && can_be_read(v.codecs.as_deref())).collect();
     let within = usable.iter().filter(|v| height(v) <= u64::from(max_height));
     // A variant without a resolution may be sound alone: those with one come first.
-    let best = within.max_by_key(|v| (v.resolution.is_some(), height(v), v.bandwidth));
-    let smallest = || usable.iter().min_by_key(|v| (height(v), v.bandwidth));
+    let heard = |v: &m3u8_rs::VariantStream| can_be_heard(v.codecs.as_deref());
+    let best = within.max_by_key(|v| (v.resolution.is_some(), height(v), heard(v), v.bandwidth));
+    let smallest = || usable.iter().min_by_key(|v| (height(v), !heard(v), v.bandwidth));
     let variant = best.or_else(smallest).ok_or("the playlist has no variant in H.264 or H.265")?;
     let rendition = variant.audio.as_deref().and_then(|group| {
         let of_group =
@@ -161,6 +162,20 @@ fn choose(master: &MasterPlaylist, base: &Url, max_height: u32, track: Option<u8
 fn can_be_read(codecs: Option<&str>) -> bool {
     const OTHERS: [&str; 6] = ["av01", "vp09", "vp9", "vp08", "dvh1", "dvhe"];
     let other = |codec: &str| OTHERS.iter().any(|other| codec.trim().starts_with(other));
+    codecs.is_none_or(|codecs| !codecs.split(',').any(other))
+}
+
+/// Whether all of the sound, as far as `codecs` says what it is, is in a codec that is read: AAC. The same picture is
+/// often offered with several, and what costs more bits is not what can be heard.
+fn can_be_heard(codecs: Option<&str>) -> bool {
+    // Dolby, DTS and others under their own names; the same and MP3 as MPEG-4 numbers them.
+    const OTHERS: [&str; 9] = ["ac-3", "ec-3", "ac-4", "dts", "mha", "mhm", "flac", "alac", "opus"];
+    const NUMBERED: [&str; 7] = ["a5", "a6", "a9", "69", "6b", "40.33", "40.34"];
+    let other = |codec: &str| {
+        let codec = codec.trim().to_ascii_lowercase();
+        let numbered = codec.strip_prefix("mp4a.").is_some_and(|number| NUMBERED.contains(&number));
+        numbered || OTHERS.iter().any(|other| codec.starts_with(other))
+    };
     codecs.is_none_or(|codecs| !codecs.split(',').any(other))
 }
 
