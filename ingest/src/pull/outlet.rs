@@ -66,6 +66,7 @@ pub(super) struct Outlet<'a> {
     anchor: Option<WallTime>,
     pace: Pace,
     progress: Progress,
+    recorded: bool,
     given: bool,
 }
 
@@ -84,6 +85,7 @@ impl<'a> Outlet<'a> {
             anchor: None,
             pace,
             progress: Progress::new(),
+            recorded: false,
             given: false,
         }
     }
@@ -106,6 +108,12 @@ impl<'a> Outlet<'a> {
     /// What follows is a recording: it goes in as fast as it plays.
     pub(super) fn recorded(&mut self) {
         self.pace = Pace::new(self.config.recorded_speed);
+        self.recorded = true;
+    }
+
+    /// Whether media of a recording went in.
+    pub(super) fn gives_recording(&self) -> bool {
+        self.recorded && self.has_given()
     }
 
     /// The next packet was recorded then. Counts for the first alone, and only where it can be so.

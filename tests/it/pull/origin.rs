@@ -60,6 +60,8 @@ pub enum Mood {
     Fails(StatusCode),
     RedirectsForEver,
     RedirectsTo(String),
+    /// A page, whatever is asked for.
+    Excuses,
     /// It has a file, and sends it byte by byte.
     Drips,
 }
@@ -134,6 +136,7 @@ async fn answer(State(Answering { folder, mood, asked }): State<Answering>, requ
         Mood::RedirectsForEver => {
             (StatusCode::FOUND, [(LOCATION, format!("{}x", request.uri().path()))]).into_response()
         }
+        Mood::Excuses => "<html><body>back in a minute</body></html>".into_response(),
         Mood::Drips => {
             let bytes = futures::stream::unfold((), |()| async {
                 tokio::time::sleep(Duration::from_millis(100)).await;
