@@ -391,6 +391,27 @@ fn a_broadcast_that_was_over_before_it_was_asked_for_is_taken_as_a_recording() -
 }
 
 #[test]
+fn a_broadcast_that_keeps_all_is_begun_near_its_end() -> Result<()> {
+    run(async {
+        let (origin, stage) = (Origin::start().await?, Stage::set(&[]).await?);
+        origin::cut(origin::source().await?, &origin.path("event.m3u8"), &["-hls_playlist_type", "event"]).await?;
+        let listed = std::fs::read_to_string(origin.path("event.m3u8"))?;
+        ensure!(listed.contains("EVENT") && listed.matches("#EXTINF").count() == 6, "{listed}");
+        origin.write("event.m3u8", &listed.replace("#EXT-X-ENDLIST\n", ""))?;
+        let stream = stage.pull(&origin.url("event.m3u8")).await?;
+        // Three of its six pieces; the last is held back until another one comes.
+        stage.stored(&stream, 3.5).await?;
+        origin.write("event.m3u8", &listed)?;
+        let shown = stage.until_state(&stream, "ended").await?;
+        assert_eq!(shown["state_reason"], "the broadcast is over");
+        let video = stage.times(&stream, "v").await?;
+        ensure!(span(&video) > 6.0 - ENDS && span(&video) < 6.0 + ENDS, "{} s", span(&video));
+        assert_eq!(asked(&origin, "event"), 3, "those before are not fetched");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_stopped_stream_is_left_alone() -> Result<()> {
     run(async {
         let (origin, stage) = (Origin::start().await?, Stage::set(&[]).await?);

@@ -1,7 +1,7 @@
 //! Playlists (RFC 8216) as they are followed: which variant, which pieces, when they were recorded.
 
 use crest_core::WallTime;
-use m3u8_rs::{AlternativeMediaType, MasterPlaylist, MediaPlaylist, MediaPlaylistType, Playlist};
+use m3u8_rs::{AlternativeMediaType, MasterPlaylist, MediaPlaylist, Playlist};
 use reqwest::Url;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(crate) struct Media {
     pub(crate) target: Duration,
     /// Nothing will follow.
     pub(crate) over: bool,
-    /// It has its beginning: it is a recording, or a broadcast that keeps all.
+    /// It is a recording, and is read from its beginning; a broadcast that keeps all is live until it ends.
     pub(crate) recorded: bool,
     /// It says how many discontinuities have left it, or none can have.
     pub(crate) counted: bool,
@@ -183,7 +183,8 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span], counted: bool) ->
     if media.i_frames_only {
         return Err("the playlist holds keyframes alone".to_owned());
     }
-    let recorded = media.end_list || media.playlist_type == Some(MediaPlaylistType::Event);
+    // One that keeps all of what was (`EXT-X-PLAYLIST-TYPE:EVENT`) is live until it ends.
+    let recorded = media.end_list;
     // What is said once holds until it is said anew.
     let (mut map, mut encryption, mut at, mut range_end) = (None, None, None::<WallTime>, None::<(Url, u64)>);
     let (mut pieces, mut addresses) = (Vec::with_capacity(media.segments.len()), 0_usize);

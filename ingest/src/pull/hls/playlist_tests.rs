@@ -119,8 +119,14 @@ fn pieces_carry_what_was_said_before_them() {
 fn a_recording_says_that_it_is_whole() {
     let text = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\na.ts\n#EXT-X-ENDLIST\n";
     assert!(media(text).over && media(text).recorded);
-    let event = media("#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXT-X-PLAYLIST-TYPE:EVENT\n#EXTINF:6,\na.ts\n");
-    assert!(!event.over && event.recorded);
+}
+
+#[test]
+fn a_broadcast_that_keeps_all_is_live_until_it_ends() {
+    let event = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXT-X-PLAYLIST-TYPE:EVENT\n#EXTINF:6,\na.ts\n";
+    let (goes_on, ended) = (media(event), media(&format!("{event}#EXT-X-ENDLIST\n")));
+    assert!(!goes_on.over && !goes_on.recorded);
+    assert!(ended.over && ended.recorded);
 }
 
 #[test]
