@@ -47,8 +47,11 @@ pub struct PullConfig {
     pub resolvers: Vec<ResolverConfig>,
     /// How many such programs run at a time; others wait.
     pub resolving: usize,
-    /// How many files are fetched at a time; others wait.
+    /// How many files are fetched at a time; others wait. Of one organization at most half as many, and at least one.
     pub fetching: usize,
+    /// Bytes a second at which a file that is fetched has to come, on the average of three times `timeout`: what
+    /// drips keeps others waiting. At 0 none is asked for.
+    pub min_rate: ByteSize,
     /// How long such a program may take.
     pub resolve_timeout: Span,
     /// What a program found is asked for anew when it is so old, or earlier where it says when it expires, for it
@@ -98,6 +101,7 @@ impl Default for PullConfig {
             ],
             resolving: 4,
             fetching: 8,
+            min_rate: ByteSize::kib(64),
             resolve_timeout: Span::secs(60),
             resolve_again: Span::secs(3600),
         }

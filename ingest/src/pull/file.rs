@@ -7,34 +7,49 @@ use crest_core::codec::MediaEvent;
 use crest_media::{Container, Demuxer, FileReader};
 use reqwest::Url;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Trouble;
 use super::hls::container;
 use super::http::Body;
 use super::outlet::Outlet;
 use super::source::Sources;
+use super::turns::Rate;
 
 /// Events that are read ahead of their time.
 const AHEAD: usize = 64;
+/// How many times `pull.timeout` a file's rate is averaged over.
+const WINDOW: u32 = 3;
 /// Where reading a recording has come to its end.
 const OVER: &str = "the file is over";
 
-/// Reads what a server sends; `first` has been taken from it already.
+/// Reads what a server sends; the first bytes have been taken from it already. How long it `waited` for its turn is
+/// added there.
 pub(super) async fn run(
     sources: &Sources,
-    body: Body,
-    first: Bytes,
+    url: &Url,
+    (body, first): (Body, Bytes),
     outlet: &mut Outlet<'_>,
+    waited: &mut Duration,
 ) -> Result<String, Trouble> {
     if body.length().is_none() && matches!(container(&first), Some(Container::MpegTs)) {
         return stream(body, first, outlet).await;
     }
-    let file = {
-        // The semaphore is never closed.
-        let _turn = sources.fetching.acquire().await;
-        fetch(sources, body, first, outlet).await?
+    check_size(sources, &body)?;
+    let file = match sources.fetching.take(outlet.organization()) {
+        Some(_turn) => fetch(sources, body, first, outlet).await?,
+        None => {
+            // Who waits does not hold a connection meanwhile.
+            drop((body, first));
+            let (_turn, took) = sources.fetching.wait(outlet.organization(), outlet.progress()).await;
+            *waited += took;
+            let (body, first) = sources.http.begin(url).await?;
+            check_size(sources, &body)?;
+            fetch(sources, body, first, outlet).await?
+        }
     };
     read(file.path().to_owned(), outlet).await
 }
@@ -72,6 +87,16 @@ async fn stream(mut body: Body, first: Bytes, outlet: &mut Outlet<'_>) -> Result
     Err(Trouble::Passing("the server ended the stream".to_owned()))
 }
 
+fn too_large(sources: &Sources) -> Trouble {
+    Trouble::Final(format!("the file is larger than {} (pull.max_file)", sources.config.max_file))
+}
+
+/// What says that it is too large need not wait to be fetched.
+fn check_size(sources: &Sources, body: &Body) -> Result<(), Trouble> {
+    let fits = body.length().is_none_or(|length| length <= sources.config.max_file.as_u64());
+    fits.then_some(()).ok_or_else(|| too_large(sources))
+}
+
 /// Fetches a file whole.
 async fn fetch(
     sources: &Sources,
@@ -79,11 +104,8 @@ async fn fetch(
     first: Bytes,
     outlet: &Outlet<'_>,
 ) -> Result<tempfile::NamedTempFile, Trouble> {
-    let most = sources.config.max_file;
-    let too_large = || Trouble::Final(format!("the file is larger than {most} (pull.max_file)"));
-    if body.length().is_some_and(|length| length > most.as_u64()) {
-        return Err(too_large());
-    }
+    let config = &sources.config;
+    let mut rate = Rate::new(config.min_rate.as_u64(), config.timeout.0 * WINDOW);
     let unkept = |error: std::io::Error| Trouble::Passing(format!("the file cannot be kept while it is read: {error}"));
     std::fs::create_dir_all(&sources.scratch).map_err(unkept)?;
     let file = tempfile::Builder::new().prefix("pull-").tempfile_in(&sources.scratch).map_err(unkept)?;
@@ -91,15 +113,21 @@ async fn fetch(
     let (mut chunk, mut size) = (Some(first), 0u64);
     while let Some(bytes) = chunk {
         size += bytes.len() as u64;
-        if size > most.as_u64() {
-            return Err(too_large());
+        if size > config.max_file.as_u64() {
+            return Err(too_large(sources));
         }
         if !outlet.has_room() {
             return Err(Trouble::Passing("the server's disk is full".to_owned()));
         }
         outlet.progress().touch();
         out.write_all(&bytes).await.map_err(unkept)?;
+        // What this machine's disk takes is not the server's time.
+        let asked = Instant::now();
         chunk = body.next().await?;
+        if !rate.keeps_up(chunk.as_ref().map_or(0, Bytes::len), asked.elapsed()) && chunk.is_some() {
+            let least = config.min_rate;
+            return Err(Trouble::Passing(format!("the file comes at less than {least} a second (pull.min_rate)")));
+        }
     }
     out.flush().await.map_err(unkept)?;
     Ok(file)

@@ -76,9 +76,11 @@ impl Http {
         body.whole(most as u64).await?.ok_or_else(too_large)
     }
 
-    /// What may go on for ever, or be as large as it likes: whoever takes it bounds it.
-    pub(super) async fn open_endless(&self, url: &Url) -> Result<Body, Trouble> {
-        Ok(Body { left: u64::MAX, ..self.open(url, None).await? })
+    /// What may go on for ever, or be as large as it likes: whoever takes it bounds it. Its first bytes come with it.
+    pub(super) async fn begin(&self, url: &Url) -> Result<(Body, Bytes), Trouble> {
+        let mut body = Body { left: u64::MAX, ..self.open(url, None).await? };
+        let first = body.next().await?.ok_or_else(|| Trouble::Passing("the server sends nothing".to_owned()))?;
+        Ok((body, first))
     }
 
     /// A segment, or a part of a file.

@@ -13,6 +13,7 @@ mod page;
 mod resolve;
 mod rtsp;
 mod source;
+mod turns;
 
 pub(crate) use address::Allowed;
 pub use config::{PullConfig, ResolverConfig};
@@ -185,6 +186,8 @@ impl Puller {
                     Err(Trouble::Passing("the server sends, but no media (pull.patience)".to_owned()))
                 }
             };
+            // What waited for its turn was not tried meanwhile.
+            since += std::mem::take(&mut place.waited);
             let given = place.has_begun(&outlet);
             // What was read need not have become a feed: it may have been refused.
             let begun = self.has_session().await;
@@ -202,11 +205,14 @@ impl Puller {
                     tracing::info!(stream_id = %id, reason, "a pulled feed is over");
                     return self.end_with(&mut outlet, Ending::Over(reason)).await;
                 }
-                Err(Trouble::Final(reason)) => {
+                // What is wrong with a recording stays wrong; a broadcast that had begun is given the time to recover.
+                Err(Trouble::Final(reason)) if !begun || outlet.gives_recording() => {
                     tracing::warn!(stream_id = %id, reason, "a feed cannot be pulled");
                     return self.end_with(&mut outlet, Ending::Failed(reason)).await;
                 }
-                Err(Trouble::Passing(reason)) => {
+                Err(trouble) => {
+                    let lasting = matches!(trouble, Trouble::Final(_));
+                    let (Trouble::Passing(reason) | Trouble::Final(reason)) = trouble;
                     metrics::counter!("crest_pull_failures_total").increment(1);
                     outlet.close(&reason).await;
                     let away = channel.as_ref().and_then(Watching::is_away);
@@ -219,13 +225,16 @@ impl Puller {
                     last = away.is_none().then(|| reason.clone());
                     let reason = away.unwrap_or(reason);
                     tracing::warn!(stream_id = %id, reason, ?wait, "a feed cannot be pulled at the moment");
-                    // One that had begun is ended by its own task, which waits for it from its last media on.
-                    if !begun && since.elapsed() >= self.config.patience.0 {
+                    self.explain(&reason).await;
+                    let left = self.config.patience.0.saturating_sub(since.elapsed());
+                    // One that had begun is ended by its own task, which waits for it from its last media on, but as
+                    // if it were only away.
+                    if (!begun && left.is_zero()) || (begun && lasting && left <= wait) {
+                        tokio::time::sleep(left).await;
                         let patience = self.config.patience.0.as_secs_f64();
                         let reason = format!("{reason}; tried for {patience} s (pull.patience)");
                         return self.end(Ending::Failed(reason)).await;
                     }
-                    self.explain(&reason).await;
                     let Some(channel) = &mut channel else {
                         tokio::time::sleep(wait).await;
                         continue;

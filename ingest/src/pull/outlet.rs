@@ -3,7 +3,7 @@
 use crest_core::codec::MediaEvent;
 use crest_core::space::Room;
 use crest_core::stream::Stream;
-use crest_core::{MediaTime, StreamId, WallTime};
+use crest_core::{MediaTime, OrganizationId, StreamId, WallTime};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -33,7 +33,7 @@ const AGAIN: Duration = Duration::from_millis(250);
 pub(super) struct Progress(Arc<Mutex<Instant>>);
 
 impl Progress {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 
@@ -71,9 +71,9 @@ pub(super) struct Outlet<'a> {
     recorded_at: Option<WallTime>,
     /// When and at which decoding time the latest was recorded of which that is known, and the latest decoding time.
     clock: Option<(WallTime, MediaTime, MediaTime)>,
-    live: bool,
     pace: Pace,
     progress: Progress,
+    recorded: bool,
     given: bool,
 }
 
@@ -92,9 +92,9 @@ impl<'a> Outlet<'a> {
             anchor: None,
             recorded_at: None,
             clock: None,
-            live: true,
             pace,
             progress: Progress::new(),
+            recorded: false,
             given: false,
         }
     }
@@ -104,6 +104,11 @@ impl<'a> Outlet<'a> {
         &self.stream.id
     }
 
+    /// Whose stream it is.
+    pub(super) fn organization(&self) -> &OrganizationId {
+        &self.stream.organization_id
+    }
+
     /// Which audio track is taken, counted from 0; `None` takes the first, or the one that the source prefers.
     pub(super) fn audio_track(&self) -> Option<u8> {
         self.stream.audio_track
@@ -111,8 +116,13 @@ impl<'a> Outlet<'a> {
 
     /// What follows is a recording: it goes in as fast as it plays.
     pub(super) fn recorded(&mut self) {
-        self.live = false;
         self.pace = Pace::new(self.config.recorded_speed);
+        self.recorded = true;
+    }
+
+    /// Whether media of a recording went in.
+    pub(super) fn gives_recording(&self) -> bool {
+        self.recorded && self.has_given()
     }
 
     /// The next packet was recorded then. The first of all began the session then, if that can be so; a later one tells
@@ -185,7 +195,7 @@ impl<'a> Outlet<'a> {
             return None;
         };
         let before = self.clock.replace((wall, dts, dts));
-        let (at, from, latest) = before.filter(|_| self.live)?;
+        let (at, from, latest) = before.filter(|_| !self.recorded)?;
         let missing = wall.0.saturating_sub(at.plus_millis((latest - from).nanos() / 1_000_000).0);
         MISSING.contains(&missing).then(|| MediaTime::from_millis(missing))
     }

@@ -5,6 +5,7 @@ use crest_core::{Error, Result};
 use reqwest::Url;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::address::Allowed;
@@ -13,6 +14,7 @@ use super::http::Http;
 use super::outlet::Outlet;
 use super::page::{Found, Page};
 use super::resolve::{Program, Resolver};
+use super::turns::Turns;
 use super::{Trouble, file, hls, rtsp};
 
 /// Where a source stood when it broke off.
@@ -22,6 +24,8 @@ pub(super) struct Place {
     pub(super) pieces: hls::Reached,
     /// A broadcast that is over already is not the one that is waited for.
     pub(super) only_live: bool,
+    /// How long it waited for its turn to fetch a file.
+    pub(super) waited: Duration,
     begun: bool,
 }
 
@@ -41,9 +45,10 @@ pub(super) struct Sources {
     /// Where files lie while they are read.
     pub(super) scratch: PathBuf,
     resolvers: Vec<Arc<dyn Resolver>>,
-    /// Programs that run at a time, and files that are fetched.
+    /// Programs that run at a time.
     pub(super) resolving: Semaphore,
-    pub(super) fetching: Semaphore,
+    /// Files that are fetched at a time.
+    pub(super) fetching: Turns,
 }
 
 impl Sources {
@@ -53,7 +58,7 @@ impl Sources {
         let allowed = Allowed::new(config).map_err(Error::user)?;
         let program = |resolver| Arc::new(Program::new(resolver, config.resolve_timeout.0)) as Arc<dyn Resolver>;
         let resolvers = config.resolvers.iter().cloned().map(program).collect();
-        let (resolving, fetching) = (Semaphore::new(config.resolving.max(1)), Semaphore::new(config.fetching.max(1)));
+        let (resolving, fetching) = (Semaphore::new(config.resolving.max(1)), Turns::new(config.fetching));
         Ok(Self {
             http: Http::new(config, allowed.clone())?,
             config: config.clone(),
@@ -96,13 +101,12 @@ impl Sources {
         place: &mut Place,
         found: Option<Found<'_>>,
     ) -> Result<String, Trouble> {
-        let mut body = self.http.open_endless(url).await?;
-        let first = body.next().await?.ok_or_else(|| Trouble::Passing("the server sends nothing".to_owned()))?;
+        let (body, first) = self.http.begin(url).await?;
         if hls::is_playlist(&first) {
             drop(body);
             let only_live = place.only_live && !place.begun;
             return hls::run(self, url, outlet, &mut place.pieces, found, only_live).await;
         }
-        file::run(self, body, first, outlet).await
+        file::run(self, url, (body, first), outlet, &mut place.waited).await
     }
 }

@@ -71,6 +71,7 @@ impl Keyframes {
 }
 
 /// What the library says next.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(super) enum Said {
     Output(Output),
     /// Packets of this track make no frame. They are gone, but for pieces of H.264 that the library puts in front of the

@@ -102,6 +102,42 @@ fn a_live_playlist_is_followed_through_the_failures_of_its_server() -> Result<()
 }
 
 #[test]
+fn a_broadcast_outlasts_what_would_be_wrong_for_good_at_its_beginning() -> Result<()> {
+    run(async {
+        let (origin, stage) = (Origin::start().await?, Stage::set(&[("CREST_PULL__PATIENCE", "20s")]).await?);
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(origin::source().await?);
+        ffmpeg.args(["-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "6"]);
+        ffmpeg.args(["-hls_flags", "delete_segments+temp_file"]).arg(origin.path("live.m3u8"));
+        let encoder = Publisher::start(ffmpeg)?;
+        let stream = stage.pull(&origin.url("live.m3u8")).await?;
+        stage.until_state(&stream, "live").await?;
+        stage.stored(&stream, 3.0).await?;
+        let moods = [
+            (Mood::Excuses, "holds no video"),
+            (Mood::RedirectsForEver, "redirects"),
+            (Mood::RedirectsTo("http://10.1.2.3/".to_owned()), "private"),
+        ];
+        for (mood, why) in moods {
+            origin.set(mood);
+            let says =
+                |shown: &serde_json::Value| shown["state_reason"].as_str().is_some_and(|said| said.contains(why));
+            stage.until(&stream, why, |shown| shown["state"] == "interrupted" && says(shown)).await?;
+            let before = span(&stage.times(&stream, "v").await?);
+            origin.set(Mood::Serves);
+            stage.until_state(&stream, "live").await?;
+            stage.stored(&stream, before + 2.0).await.context(why)?;
+        }
+        // What stays wrong is the reason in the end, and not that nothing came.
+        origin.set(Mood::Excuses);
+        let failed = stage.until_state(&stream, "failed").await?;
+        let said = failed["state_reason"].as_str().unwrap_or_default();
+        ensure!(said.contains("holds no video") && said.contains("pull.patience"), "{failed}");
+        encoder.kill().await
+    })
+}
+
+#[test]
 fn what_is_said_at_a_time_of_the_playlist_lands_where_it_was_recorded() -> Result<()> {
     run(async {
         let (origin, stage) = (Origin::start().await?, Stage::set(&[]).await?);
@@ -381,6 +417,27 @@ fn a_broadcast_that_was_over_before_it_was_asked_for_is_taken_as_a_recording() -
         ensure!(span(&video) > LENGTH - 4.0 - ENDS, "{} s", span(&video));
         let shown = stage.until_state(&empty, "failed").await?;
         assert_eq!(shown["state_reason"], "there is no media in it");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_broadcast_that_keeps_all_is_begun_near_its_end() -> Result<()> {
+    run(async {
+        let (origin, stage) = (Origin::start().await?, Stage::set(&[]).await?);
+        origin::cut(origin::source().await?, &origin.path("event.m3u8"), &["-hls_playlist_type", "event"]).await?;
+        let listed = std::fs::read_to_string(origin.path("event.m3u8"))?;
+        ensure!(listed.contains("EVENT") && listed.matches("#EXTINF").count() == 6, "{listed}");
+        origin.write("event.m3u8", &listed.replace("#EXT-X-ENDLIST\n", ""))?;
+        let stream = stage.pull(&origin.url("event.m3u8")).await?;
+        // Three of its six pieces; the last is held back until another one comes.
+        stage.stored(&stream, 3.5).await?;
+        origin.write("event.m3u8", &listed)?;
+        let shown = stage.until_state(&stream, "ended").await?;
+        assert_eq!(shown["state_reason"], "the broadcast is over");
+        let video = stage.times(&stream, "v").await?;
+        ensure!(span(&video) > 6.0 - ENDS && span(&video) < 6.0 + ENDS, "{} s", span(&video));
+        assert_eq!(asked(&origin, "event"), 3, "those before are not fetched");
         Ok(())
     })
 }

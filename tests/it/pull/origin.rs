@@ -2,12 +2,14 @@
 
 use anyhow::{Context, Result};
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{LOCATION, RANGE};
+use axum::http::header::{CONTENT_LENGTH, LOCATION, RANGE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
@@ -58,6 +60,10 @@ pub enum Mood {
     Fails(StatusCode),
     RedirectsForEver,
     RedirectsTo(String),
+    /// A page, whatever is asked for.
+    Excuses,
+    /// It has a file, and sends it byte by byte.
+    Drips,
 }
 
 /// A server over a folder. Dropping it stops it.
@@ -129,6 +135,14 @@ async fn answer(State(Answering { folder, mood, asked }): State<Answering>, requ
         Mood::RedirectsTo(url) => (StatusCode::FOUND, [(LOCATION, url)]).into_response(),
         Mood::RedirectsForEver => {
             (StatusCode::FOUND, [(LOCATION, format!("{}x", request.uri().path()))]).into_response()
+        }
+        Mood::Excuses => "<html><body>back in a minute</body></html>".into_response(),
+        Mood::Drips => {
+            let bytes = futures::stream::unfold((), |()| async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Some((Ok::<_, std::io::Error>("x"), ()))
+            });
+            ([(CONTENT_LENGTH, 1_000_000)], Body::from_stream(bytes)).into_response()
         }
         Mood::Serves => match tokio::fs::read(folder.join(request.uri().path().trim_start_matches('/'))).await {
             Ok(body) => match part(request.headers(), body.len()) {

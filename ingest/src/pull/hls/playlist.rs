@@ -1,7 +1,7 @@
 //! Playlists (RFC 8216) as they are followed: which variant, which pieces, when they were recorded.
 
 use crest_core::WallTime;
-use m3u8_rs::{AlternativeMediaType, MasterPlaylist, MediaPlaylist, MediaPlaylistType, Playlist};
+use m3u8_rs::{AlternativeMediaType, MasterPlaylist, MediaPlaylist, Playlist};
 use reqwest::Url;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(crate) struct Media {
     pub(crate) target: Duration,
     /// Nothing will follow.
     pub(crate) over: bool,
-    /// It has its beginning: it is a recording, or a broadcast that keeps all.
+    /// It is a recording, and is read from its beginning; a broadcast that keeps all is live until it ends.
     pub(crate) recorded: bool,
     /// It says how many discontinuities have left it, or none can have.
     pub(crate) counted: bool,
@@ -139,8 +139,9 @@ fn choose(master: &MasterPlaylist, base: &Url, max_height: u32, track: Option<u8
     let usable: Vec<_> = master.variants.iter().filter(|v| !v.is_i_frame && can_be_read(v.codecs.as_deref())).collect();
     let within = usable.iter().filter(|v| height(v) <= u64::from(max_height));
     // A variant without a resolution may be sound alone: those with one come first.
-    let best = within.max_by_key(|v| (v.resolution.is_some(), height(v), v.bandwidth));
-    let smallest = || usable.iter().min_by_key(|v| (height(v), v.bandwidth));
+    let heard = |v: &m3u8_rs::VariantStream| can_be_heard(v.codecs.as_deref());
+    let best = within.max_by_key(|v| (v.resolution.is_some(), height(v), heard(v), v.bandwidth));
+    let smallest = || usable.iter().min_by_key(|v| (height(v), !heard(v), v.bandwidth));
     let variant = best.or_else(smallest).ok_or("the playlist has no variant in H.264 or H.265")?;
     let rendition = variant.audio.as_deref().and_then(|group| {
         let of_group =
@@ -164,11 +165,26 @@ fn can_be_read(codecs: Option<&str>) -> bool {
     codecs.is_none_or(|codecs| !codecs.split(',').any(other))
 }
 
+/// Whether all of the sound, as far as `codecs` says what it is, is in a codec that is read: AAC. The same picture is
+/// often offered with several, and what costs more bits is not what can be heard.
+fn can_be_heard(codecs: Option<&str>) -> bool {
+    // Dolby, DTS and others under their own names; the same and MP3 as MPEG-4 numbers them.
+    const OTHERS: [&str; 9] = ["ac-3", "ec-3", "ac-4", "dts", "mha", "mhm", "flac", "alac", "opus"];
+    const NUMBERED: [&str; 7] = ["a5", "a6", "a9", "69", "6b", "40.33", "40.34"];
+    let other = |codec: &str| {
+        let codec = codec.trim().to_ascii_lowercase();
+        let numbered = codec.strip_prefix("mp4a.").is_some_and(|number| NUMBERED.contains(&number));
+        numbered || OTHERS.iter().any(|other| codec.starts_with(other))
+    };
+    codecs.is_none_or(|codecs| !codecs.split(',').any(other))
+}
+
 fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span], counted: bool) -> Result<Media, String> {
     if media.i_frames_only {
         return Err("the playlist holds keyframes alone".to_owned());
     }
-    let recorded = media.end_list || media.playlist_type == Some(MediaPlaylistType::Event);
+    // One that keeps all of what was (`EXT-X-PLAYLIST-TYPE:EVENT`) is live until it ends.
+    let recorded = media.end_list;
     // What is said once holds until it is said anew.
     let (mut map, mut encryption, mut at, mut range_end) = (None, None, None::<WallTime>, None::<(Url, u64)>);
     let (mut pieces, mut addresses) = (Vec::with_capacity(media.segments.len()), 0_usize);

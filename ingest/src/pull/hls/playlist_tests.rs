@@ -44,6 +44,31 @@ fn the_best_variant_that_can_be_read_is_taken_with_its_sound() {
 }
 
 #[test]
+fn of_variants_with_the_same_picture_the_one_whose_sound_is_read_is_taken() {
+    let variant = |group: &str, height: u32, bandwidth: u32, sound: &str| {
+        let of = format!("BANDWIDTH={bandwidth},RESOLUTION=16x{height},CODECS=\"avc1.640028,{sound}\"");
+        format!("#EXT-X-STREAM-INF:{of},AUDIO=\"{group}\"\n{height}-{group}.m3u8\n")
+    };
+    let chosen = |variants: &[String], max_height| {
+        let group =
+            |name: &str| format!("#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{name}\",NAME=\"n\",URI=\"{name}.m3u8\"\n");
+        let groups = ["aac", "other"].map(group).concat();
+        let master = master(&format!("#EXTM3U\n{groups}{}", variants.concat()), max_height).unwrap();
+        [master.main, master.audio.unwrap()].map(|url| url.path().trim_start_matches("/live/").to_owned())
+    };
+    for other in ["ac-3", "ec-3", "ac-4.02.01.00", "mp4a.a5", "mp4a.A6", "dtsc", "fLaC", "Opus", "mp4a.40.34"] {
+        let both = |height| [variant("aac", height, 2000, "mp4a.40.2"), variant("other", height, 3000, other)];
+        let all = [both(1080), both(720)].concat();
+        assert_eq!(chosen(&all, 1080), ["1080-aac.m3u8", "aac.m3u8"], "{other}");
+        assert_eq!(chosen(&all, 480), ["720-aac.m3u8", "aac.m3u8"], "{other}: of those that are too large, too");
+        let without = [variant("aac", 720, 2000, "mp4a.40.5"), variant("other", 1080, 3000, other)];
+        assert_eq!(chosen(&without, 1080), ["1080-other.m3u8", "other.m3u8"], "{other}: the picture comes first");
+    }
+    let two = [variant("aac", 720, 2000, "mp4a.40.2"), variant("other", 720, 3000, "mp4a.40.5")];
+    assert_eq!(chosen(&two, 1080), ["720-other.m3u8", "other.m3u8"], "the better of two that are read");
+}
+
+#[test]
 fn an_audio_rendition_is_chosen_by_its_number() {
     let text = "#EXTM3U\n\
         #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"s\",NAME=\"de\",URI=\"de.m3u8\"\n\
@@ -94,8 +119,14 @@ fn pieces_carry_what_was_said_before_them() {
 fn a_recording_says_that_it_is_whole() {
     let text = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\na.ts\n#EXT-X-ENDLIST\n";
     assert!(media(text).over && media(text).recorded);
-    let event = media("#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXT-X-PLAYLIST-TYPE:EVENT\n#EXTINF:6,\na.ts\n");
-    assert!(!event.over && event.recorded);
+}
+
+#[test]
+fn a_broadcast_that_keeps_all_is_live_until_it_ends() {
+    let event = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXT-X-PLAYLIST-TYPE:EVENT\n#EXTINF:6,\na.ts\n";
+    let (goes_on, ended) = (media(event), media(&format!("{event}#EXT-X-ENDLIST\n")));
+    assert!(!goes_on.over && !goes_on.recorded);
+    assert!(ended.over && ended.recorded);
 }
 
 #[test]

@@ -64,6 +64,17 @@ fn a_segment_is_taken_whole_or_part_by_part_and_never_twice() {
 }
 
 #[test]
+fn what_is_live_is_begun_near_its_end_and_a_recording_at_its_beginning() {
+    let pieces = || (1..=5).map(|at| piece(at, 0, true)).collect();
+    let mut live = Upcoming::new(media(pieces()), None, 3, Instant::now());
+    assert_eq!(taken(&mut live), ["3", "4", "5"]);
+    let recording = Media { over: true, recorded: true, ..media(pieces()) };
+    assert_eq!(taken(&mut Upcoming::new(recording, None, 3, Instant::now())), ["1", "2", "3", "4", "5"]);
+    let mut back = Upcoming::new(media(pieces()), Some(2), 3, Instant::now());
+    assert_eq!(taken(&mut back), ["2", "3", "4", "5"], "what broke off goes on where it was");
+}
+
+#[test]
 fn a_broadcast_that_ends_within_a_segment_is_taken_to_its_end() {
     let now = Instant::now();
     let mut upcoming = Upcoming::new(low(vec![piece(1, 0, true), piece(2, 2, false)]), None, 3, now);
