@@ -25,12 +25,21 @@ async fn pack(folder: &Path, live: bool) -> Result<Publisher> {
     Publisher::start(command)
 }
 
+/// Waits until the playlist says that nothing follows. (The program does not always end by itself then.)
+async fn finished(folder: &Path) -> Result<()> {
+    let ended = || async {
+        let listed = std::fs::read_to_string(folder.join("list.m3u8"))?;
+        Ok(listed.contains("#EXT-X-ENDLIST").then_some(()))
+    };
+    wait_for("the end of the playlist", SOON, ended).await
+}
+
 #[test]
 fn what_gstreamer_packs_is_pulled_whole() -> Result<()> {
     run(async {
         let folder = tempfile::tempdir()?;
-        let packed = pack(folder.path(), false).await?.end(SOON).await?;
-        ensure!(packed.code == Some(0), "{packed:?}");
+        let _encoder = pack(folder.path(), false).await?;
+        finished(folder.path()).await?;
         let (_nginx, address) = nginx(folder.path()).await?;
         let stage = Stage::set(&[]).await?;
         let stream = stage.pull(&format!("{address}/list.m3u8")).await?;
@@ -48,13 +57,12 @@ fn what_gstreamer_packs_live_is_followed_to_its_end() -> Result<()> {
     run(async {
         let folder = tempfile::tempdir()?;
         let stage = Stage::set(&[]).await?;
-        let encoder = pack(folder.path(), true).await?;
+        let _encoder = pack(folder.path(), true).await?;
         let listed = || async { Ok(folder.path().join("list.m3u8").exists().then_some(())) };
         wait_for("the playlist", SOON, listed).await?;
         let (_nginx, address) = nginx(folder.path()).await?;
         let stream = stage.pull(&format!("{address}/list.m3u8")).await?;
-        let packed = encoder.end(SOON).await?;
-        ensure!(packed.code == Some(0), "{packed:?}");
+        finished(folder.path()).await?;
         stage.until_state(&stream, "ended").await?;
         let shown = stage.shown(&stream).await?;
         assert_eq!(shown["session"], 1, "{shown}");

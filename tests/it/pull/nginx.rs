@@ -9,12 +9,12 @@ use super::stage::SOON;
 use crate::harness::wait_for;
 use crate::services::free_port;
 
-/// Starts it on a port of its own; with its address. Dropping it stops it.
+/// Starts it on a port of its own, as one process; with its address. Dropping it stops it.
 pub async fn nginx(folder: &Path) -> Result<(Child, String)> {
     let port = free_port()?;
     let at = folder.display();
     let config = format!(
-        "daemon off; pid {at}/pid; error_log {at}/error.log; events {{}}
+        "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log; events {{}}
          http {{
              access_log off; types {{ application/vnd.apple.mpegurl m3u8; video/mp2t ts; }}
              client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u;
@@ -27,6 +27,7 @@ pub async fn nginx(folder: &Path) -> Result<(Child, String)> {
         .args(["-e", "stderr", "-c"])
         .arg(folder.join("nginx.conf"))
         .stdin(Stdio::null())
+        .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
