@@ -10,6 +10,7 @@ mod http;
 mod outlet;
 mod pace;
 mod page;
+mod recorded;
 mod resolve;
 mod rtsp;
 mod source;

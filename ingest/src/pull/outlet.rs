@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::config::PullConfig;
 use super::pace::Pace;
+use super::recorded::Recorded;
 use super::{Trouble, now};
 use crate::admission::Admission;
 use crate::lifecycle::Ending;
@@ -17,9 +18,6 @@ use crate::publish::Publication;
 
 /// How far from the present what a source says of the time can lie; beyond it, it is not believed to be live.
 const PRESENT: i64 = 3_600_000;
-/// So much of a live broadcast may be missing between two pieces, in milliseconds, before what follows is placed by
-/// the time that they were recorded at: those who write these times round them.
-const MISSING: std::ops::RangeInclusive<i64> = 2000..=PRESENT;
 /// How much media is held back at most until both tracks are known.
 const TOLD: MediaTime = MediaTime::from_millis(1000);
 const HELD_EVENTS: usize = 1024;
@@ -67,10 +65,7 @@ pub(super) struct Outlet<'a> {
     first: Option<MediaTime>,
     refused: bool,
     anchor: Option<WallTime>,
-    /// When the next packet was recorded, where that is known.
-    recorded_at: Option<WallTime>,
-    /// When and at which decoding time the latest was recorded of which that is known, and the latest decoding time.
-    clock: Option<(WallTime, MediaTime, MediaTime)>,
+    left_out: Recorded,
     pace: Pace,
     progress: Progress,
     recorded: bool,
@@ -90,8 +85,7 @@ impl<'a> Outlet<'a> {
             first: None,
             refused: false,
             anchor: None,
-            recorded_at: None,
-            clock: None,
+            left_out: Recorded::default(),
             pace,
             progress: Progress::new(),
             recorded: false,
@@ -128,7 +122,7 @@ impl<'a> Outlet<'a> {
     /// The next packet was recorded then. The first of all began the session then, if that can be so; a later one tells
     /// what was left out of a live broadcast before it.
     pub(super) fn anchor(&mut self, wall: WallTime) {
-        self.recorded_at = Some(wall);
+        self.left_out.begins(wall);
         let off = wall.0.saturating_sub(now().0);
         if self.first.is_none() && (-PRESENT..=0).contains(&off) {
             self.anchor = Some(wall);
@@ -157,7 +151,8 @@ impl<'a> Outlet<'a> {
             MediaEvent::Video(packet) | MediaEvent::Audio(packet) => Some(packet.dts),
             MediaEvent::VideoConfig(_) | MediaEvent::AudioConfig(_) => None,
         };
-        let left_out = dts.and_then(|dts| self.left_out(dts));
+        let picture = matches!(event, MediaEvent::Video(_));
+        let left_out = dts.and_then(|dts| self.left_out.left_out(picture, dts)).filter(|_| !self.recorded);
         let Some(publication) = &self.publication else {
             if let MediaEvent::Video(packet) | MediaEvent::Audio(packet) = &event {
                 self.held += packet.data.len();
@@ -184,20 +179,6 @@ impl<'a> Outlet<'a> {
             publication.left_out(after).await;
         }
         given(publication.deliver(event).await)
-    }
-
-    /// How long after the latest packet this one was recorded, where something is missing between them.
-    fn left_out(&mut self, dts: MediaTime) -> Option<MediaTime> {
-        let Some(wall) = self.recorded_at.take() else {
-            if let Some((_, _, latest)) = &mut self.clock {
-                *latest = (*latest).max(dts);
-            }
-            return None;
-        };
-        let before = self.clock.replace((wall, dts, dts));
-        let (at, from, latest) = before.filter(|_| !self.recorded)?;
-        let missing = wall.0.saturating_sub(at.plus_millis((latest - from).nanos() / 1_000_000).0);
-        MISSING.contains(&missing).then(|| MediaTime::from_millis(missing))
     }
 
     /// Says why nothing more comes at the moment.
