@@ -61,7 +61,7 @@ fn give_back() {
         libc::malloc_trim(0);
         libc::mallinfo2()
     };
-    // What is free lies between what is not: the pages that are free as a whole were just returned.
+    // What is free counts whether its pages were returned just now or not.
     metrics::gauge!("crest_memory_allocated_bytes").set((heaps.uordblks + heaps.hblkhd) as f64);
     metrics::gauge!("crest_memory_unused_bytes").set(heaps.fordblks as f64);
 }

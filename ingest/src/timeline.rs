@@ -113,6 +113,7 @@ impl Timeline {
 
     /// Accepts the gap before `first`, however long: the feed was away and [`Self::continues`].
     pub fn resume(&mut self, first: MediaTime) {
+        self.left_out = None;
         if let Some(offset) = self.offset {
             self.head = self.head.max(first.nanos().saturating_add(offset));
         }

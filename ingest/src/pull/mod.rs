@@ -41,6 +41,8 @@ use crate::states::now;
 use outlet::Outlet;
 use source::Sources;
 
+/// So long before its own task would end it as if it were away, a stream is ended with what is wrong with its source.
+const BEFORE: Duration = Duration::from_millis(250);
 /// How long the first try waits to hear whether the channel is live.
 const FIRST_ANSWER: Duration = Duration::from_secs(3);
 
@@ -180,7 +182,7 @@ impl Puller {
             }
             place.only_live = is_channel && !channel.as_ref().is_some_and(Watching::is_live);
             let mut outlet = Outlet::new(&self.admission, &self.stream, &self.config);
-            let progress = outlet.progress().clone();
+            let (progress, tried) = (outlet.progress().clone(), Instant::now());
             let ended = tokio::select! {
                 ended = self.sources.run(&self.stream, &mut outlet, &mut place) => ended,
                 () = progress.silent_for(self.config.patience.0) => {
@@ -230,8 +232,11 @@ impl Puller {
                     let left = self.config.patience.0.saturating_sub(since.elapsed());
                     // One that had begun is ended by its own task, which waits for it from its last media on, but as
                     // if it were only away.
-                    if (!begun && left.is_zero()) || (begun && lasting && left <= wait) {
-                        tokio::time::sleep(left).await;
+                    // A try that gave nothing takes about as long the next time.
+                    let took = if outlet.has_given() { Duration::ZERO } else { tried.elapsed() };
+                    let next = wait + took * 2;
+                    if (!begun && left.is_zero()) || (begun && lasting && left <= next) {
+                        tokio::time::sleep(left.saturating_sub(BEFORE)).await;
                         let patience = self.config.patience.0.as_secs_f64();
                         let reason = format!("{reason}; tried for {patience} s (pull.patience)");
                         return self.end(Ending::Failed(reason)).await;

@@ -5,7 +5,10 @@ use crest_core::{MediaTime, WallTime};
 use std::ops::RangeInclusive;
 
 /// So much may be missing between two pieces, in milliseconds: those who write their times round them.
-const MISSING: RangeInclusive<i64> = 2_000..=3_600_000;
+const MISSING: RangeInclusive<i64> = 5_000..=3_600_000;
+/// By so much, in milliseconds, dates may go back against the media and are not followed: a date that wavers would make
+/// a gap each time it comes forward again.
+const WAVERS: i64 = 60_000;
 /// Steps between two packets of a track, in nanoseconds, that are no other timeline.
 const STEPS: RangeInclusive<i64> = -1_000_000_000..=10_000_000_000;
 
@@ -40,10 +43,10 @@ impl Recorded {
             *clock = before.map(|clock| Clock { latest: clock.latest.max(dts), ..clock });
             return None;
         };
+        let end = before.map(|before| before.at.plus_millis((before.latest - before.from).nanos() / 1_000_000));
+        let missing = end.map_or(0, |end| at.0.saturating_sub(end.0));
+        let at = end.filter(|_| (-WAVERS..0).contains(&missing)).unwrap_or(at);
         *clock = Some(Clock { at, from: dts, latest: dts });
-        let before = before?;
-        let end = before.at.plus_millis((before.latest - before.from).nanos() / 1_000_000);
-        let missing = at.0.saturating_sub(end.0);
         if !MISSING.contains(&missing) {
             return None;
         }
@@ -87,6 +90,15 @@ mod tests {
         assert_eq!(left_out(&[(0, 700), (4, 704), (8, 0), (12, 4)], 0), []);
         assert_eq!(left_out(&[(0, 7), (4, 11), (8, 15), (12, 19)], 30), []);
         assert_eq!(left_out(&[(0, 7), (4, 11), (3, 15)], 0), [], "a clock that was put back");
+    }
+
+    #[test]
+    fn dates_that_waver_make_no_gap_again_and_again() {
+        // Dated when they arrived: the uplink stalls for some seconds, and catches up.
+        let stalls = (0..20).map(|n| (n * 4 + if n % 4 == 2 { 3 } else { 0 }, n * 4)).collect::<Vec<_>>();
+        assert_eq!(left_out(&stalls, 0), []);
+        let long = (0..20).map(|n| (n * 4 + if n % 4 == 2 { 9 } else { 0 }, n * 4)).collect::<Vec<_>>();
+        assert_eq!(left_out(&long, 0).len(), 1, "once, and not each time");
     }
 
     #[test]

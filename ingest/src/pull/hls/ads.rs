@@ -62,7 +62,9 @@ fn left(said: &str) -> Option<f64> {
         _ => (named(["ElapsedTime", "ELAPSED"]), named(["DURATION", "Duration"]).or(Some(said))),
     };
     let seconds = |text: &str| text.trim().parse::<f64>().ok().filter(|s| (0.0..86_400.0).contains(s));
-    Some((seconds(length?)? - elapsed.and_then(seconds).unwrap_or(0.0)).max(0.0))
+    // 0 stands for a length that is not known.
+    let length = seconds(length?).filter(|length| *length > 0.0)?;
+    Some((length - elapsed.and_then(seconds).unwrap_or(0.0)).max(0.0))
 }
 
 /// How many seconds are left of an advertisement between cues, before a segment of `seconds`: `None` while no cue was
@@ -128,13 +130,18 @@ pub(crate) fn spans(playlist: &[u8]) -> Vec<Span> {
     let (mut ranges, mut numbers) = (Vec::new(), HashMap::new());
     for attributes in tags.take(SPANS) {
         let attributes = String::from_utf8_lossy(attributes);
-        let id = attribute(&attributes, "ID").map(str::to_owned);
-        let number = id.map_or(ranges.len(), |id| *numbers.entry(id).or_insert(ranges.len()));
-        if number == ranges.len() {
-            ranges.push(Range::default());
-        }
-        if let Some(range) = ranges.get_mut(number) {
-            range.read(&attributes);
+        let id = attribute(&attributes, "ID").unwrap_or_default().to_owned();
+        let start = attribute(&attributes, "START-DATE").and_then(WallTime::parse);
+        let known = numbers.get(&id).and_then(|number: &usize| ranges.get_mut(*number));
+        // Some give each advertisement the same id.
+        match known.filter(|range: &&mut Range| start.is_none() || start == range.start) {
+            Some(range) => range.read(&attributes),
+            None => {
+                numbers.insert(id, ranges.len());
+                let mut range = Range::default();
+                range.read(&attributes);
+                ranges.push(range);
+            }
         }
     }
     ranges.iter().filter_map(Range::span).collect()
@@ -189,10 +196,13 @@ mod tests {
         let playlist = b"#EXTM3U\n\
             #EXT-X-DATERANGE:ID=\"7\",START-DATE=\"2026-11-21T10:00:00Z\",PLANNED-DURATION=60,SCTE35-OUT=0xFC30\n\
             #EXT-X-DATERANGE:ID=\"8\",START-DATE=\"2026-11-21T10:05:00Z\",DURATION=10\n\
-            #EXT-X-DATERANGE:ID=\"7\",DURATION=20,SCTE35-IN=0xFC30\n";
+            #EXT-X-DATERANGE:ID=\"7\",DURATION=20,SCTE35-IN=0xFC30\n\
+            #EXT-X-DATERANGE:ID=\"7\",START-DATE=\"2026-11-21T11:00:00Z\",DURATION=20,SCTE35-OUT=0xFC30\n";
         let at = |text: &str| WallTime::parse(text).unwrap();
         let spans = spans(playlist);
-        assert_eq!(spans, [Span { start: at("2026-11-21T10:00:00Z"), end: at("2026-11-21T10:00:20Z") }]);
+        let span = |start: &str, end: &str| Span { start: at(start), end: at(end) };
+        let second = span("2026-11-21T11:00:00Z", "2026-11-21T11:00:20Z");
+        assert_eq!(spans, [span("2026-11-21T10:00:00Z", "2026-11-21T10:00:20Z"), second], "an id that is used again");
     }
 
     #[test]
@@ -206,7 +216,9 @@ mod tests {
         {
             assert_eq!(Cue::of(&[tag("X-CUE-OUT", Some(said))]), Some(Cue::Out(Some(seconds))), "{said}");
         }
-        assert_eq!(Cue::of(&[tag("X-CUE-OUT", Some("soon"))]), Some(Cue::Out(None)));
+        for unknown in ["soon", "0", "DURATION=0.000", "12/0"] {
+            assert_eq!(Cue::of(&[tag("X-CUE-OUT", Some(unknown))]), Some(Cue::Out(None)), "{unknown}");
+        }
     }
 
     #[test]

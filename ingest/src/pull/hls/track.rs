@@ -44,6 +44,8 @@ pub(super) struct Track<'a> {
     recorded: bool,
     over: bool,
     lost: u32,
+    /// The piece that was begun last.
+    entered: Option<u64>,
     /// Whether an advertisement that was announced between pieces goes on.
     in_ad: bool,
     /// What is left of it behind the piece that was entered last.
@@ -81,6 +83,7 @@ impl<'a> Track<'a> {
             upcoming: Upcoming::new(media, reached, sources.config.live_segments, Instant::now()),
             over: false,
             lost: 0,
+            entered: None,
             in_ad: false,
             break_left: None,
             open: None,
@@ -180,6 +183,11 @@ impl<'a> Track<'a> {
     async fn begin(&mut self, pick: Pick) -> Result<(), Trouble> {
         let Pick { piece, at, first, part, missing, recorded_at } = pick;
         if first {
+            // What the last piece holds back is not to be taken for the beginning of one that is not the next.
+            if self.entered.is_some_and(|entered| entered + 1 != piece.sequence) {
+                self.finish();
+            }
+            self.entered = Some(piece.sequence);
             self.enter(&piece);
         }
         if piece.ad || self.in_ad {
@@ -227,8 +235,10 @@ impl<'a> Track<'a> {
     fn enter(&mut self, piece: &Piece) {
         // Cues that were listed and are not any more hold on.
         let left = piece.break_left.or(self.break_left);
-        self.in_ad = Break::covers(left, piece.seconds);
-        self.break_left = left.map(|left| (left - piece.seconds).max(0.0));
+        // One that is still being made does not say how long it will be.
+        let seconds = if piece.whole.is_some() { piece.seconds } else { self.upcoming.target().as_secs_f64() };
+        self.in_ad = Break::covers(left, seconds);
+        self.break_left = left.map(|left| (left - seconds).max(0.0));
         // Playlists that do not say how many discontinuities have left them are counted on from here.
         let timeline = match self.timeline {
             Some(timeline) if self.alike => timeline + u64::from(piece.discontinuity),
@@ -323,7 +333,9 @@ impl<'a> Track<'a> {
                 _ => self.head.unwrap_or_default(),
             };
             self.head = self.head.max(Some(at));
-            let recorded_at = self.open.as_mut().and_then(|open| open.recorded_at.take());
+            // It goes out with the packet that it is the date of.
+            let is_packet = matches!(event, MediaEvent::Video(_) | MediaEvent::Audio(_));
+            let recorded_at = self.open.as_mut().filter(|_| is_packet).and_then(|open| open.recorded_at.take());
             self.ready.push_back(Item { event, recorded_at, at });
         }
     }
