@@ -230,11 +230,11 @@ impl Puller {
                     tracing::warn!(stream_id = %id, reason, ?wait, "a feed cannot be pulled at the moment");
                     self.explain(&reason).await;
                     let left = self.config.patience.0.saturating_sub(since.elapsed());
-                    // One that had begun is ended by its own task, which waits for it from its last media on, but as
-                    // if it were only away.
                     // A try that gave nothing takes about as long the next time.
                     let took = if outlet.has_given() { Duration::ZERO } else { tried.elapsed() };
                     let next = wait + took * 2;
+                    // One that had begun is ended by its own task, which waits for it from its last media on, but as
+                    // if it were only away.
                     if (!begun && left.is_zero()) || (begun && lasting && left <= next) {
                         tokio::time::sleep(left.saturating_sub(BEFORE)).await;
                         let patience = self.config.patience.0.as_secs_f64();

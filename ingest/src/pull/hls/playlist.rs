@@ -40,10 +40,8 @@ pub(crate) struct Master {
 pub(crate) struct Media {
     /// No piece lasts longer.
     pub(crate) target: Duration,
-    /// Nothing will follow.
+    /// Nothing will follow: it is a recording, or a broadcast that has ended.
     pub(crate) over: bool,
-    /// It is a recording, and is read from its beginning; a broadcast that keeps all is live until it ends.
-    pub(crate) recorded: bool,
     /// It says how many discontinuities have left it, or none can have.
     pub(crate) counted: bool,
     /// The last one may be without its end.
@@ -183,8 +181,6 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span], counted: bool) ->
     if media.i_frames_only {
         return Err("the playlist holds keyframes alone".to_owned());
     }
-    // One that keeps all of what was (`EXT-X-PLAYLIST-TYPE:EVENT`) is live until it ends.
-    let recorded = media.end_list;
     // What is said once holds until it is said anew.
     let (mut map, mut encryption, mut at, mut range_end) = (None, None, None::<WallTime>, None::<(Url, u64)>);
     let (mut pieces, mut addresses) = (Vec::with_capacity(media.segments.len()), 0_usize);
@@ -259,7 +255,7 @@ fn pieces(media: MediaPlaylist, base: &Url, ads: &[ads::Span], counted: bool) ->
         pieces.retain(|piece| piece.whole.is_some());
     }
     let target = Duration::from_secs_f64(target);
-    Ok(Media { target, over: media.end_list, recorded, counted, pieces, low_latency, hint: tags.hint })
+    Ok(Media { target, over: media.end_list, counted, pieces, low_latency, hint: tags.hint })
 }
 
 /// An address that is named in a playlist.

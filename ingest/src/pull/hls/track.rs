@@ -79,7 +79,7 @@ impl<'a> Track<'a> {
         Self {
             sources,
             url,
-            recorded: media.recorded,
+            recorded: media.over,
             upcoming: Upcoming::new(media, reached, sources.config.live_segments, Instant::now()),
             over: false,
             lost: 0,

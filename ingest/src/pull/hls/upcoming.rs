@@ -262,7 +262,7 @@ fn begin(media: &Media, live_segments: usize) -> Option<u64> {
             behind >= low.hold_back.as_secs_f64()
         })
     };
-    let at = if media.recorded { 0 } else { media.low_latency.and_then(near).unwrap_or(live) };
+    let at = if media.over { 0 } else { media.low_latency.and_then(near).unwrap_or(live) };
     Some(pieces.get(at)?.sequence)
 }
 

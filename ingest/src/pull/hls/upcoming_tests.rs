@@ -29,7 +29,7 @@ fn piece(sequence: u64, parts: usize, whole: bool) -> Piece {
 
 fn media(pieces: Vec<Piece>) -> Media {
     let target = Duration::from_secs(2);
-    Media { target, over: false, recorded: false, counted: false, pieces, low_latency: None, hint: None }
+    Media { target, over: false, counted: false, pieces, low_latency: None, hint: None }
 }
 
 /// The same with low latency, as a server offers it.
@@ -68,7 +68,7 @@ fn what_is_live_is_begun_near_its_end_and_a_recording_at_its_beginning() {
     let pieces = || (1..=5).map(|at| piece(at, 0, true)).collect();
     let mut live = Upcoming::new(media(pieces()), None, 3, Instant::now());
     assert_eq!(taken(&mut live), ["3", "4", "5"]);
-    let recording = Media { over: true, recorded: true, ..media(pieces()) };
+    let recording = Media { over: true, ..media(pieces()) };
     assert_eq!(taken(&mut Upcoming::new(recording, None, 3, Instant::now())), ["1", "2", "3", "4", "5"]);
     let mut back = Upcoming::new(media(pieces()), Some(2), 3, Instant::now());
     assert_eq!(taken(&mut back), ["2", "3", "4", "5"], "what broke off goes on where it was");
